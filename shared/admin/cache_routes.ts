@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { MAX_CACHE_TTL_S } from "../endpoints/eve_options.ts";
 import { route } from "./route.ts";
 

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { ChatCursor } from "../database/chats.ts";
 import { route } from "./route.ts";
 

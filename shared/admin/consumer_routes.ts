@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { SCOPES } from "../contract/actor.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { mintConsumerSecret } from "../tokens/consumer_secret.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { JOB_STATES } from "../database/jobs.ts";
 import { route } from "./route.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { isReservedName } from "../runtime/secrets.ts";
 import type { EnteredSecret } from "../database/key_pool.ts";

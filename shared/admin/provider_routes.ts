@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { StageRow } from "../database/stages.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { fallbackOf } from "../stages/environment.ts";

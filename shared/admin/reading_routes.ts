@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { REQUEST_STATES, USAGE_BY } from "../database/reading.ts";
 import { wholeDays } from "../runtime/pacific_days.ts";
 import { route } from "./route.ts";

@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import { validated } from "../endpoints/validated.ts";
 import type { Administrator } from "../contract/caller.ts";
 import type { Background } from "../runtime/background.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { addWebhook, rotateWebhook } from "../events/webhooks/register.ts";
 import { type AdminDependencies, route } from "./route.ts";
 

@@ -1,5 +1,5 @@
 import { base64url } from "jose";
-import { z } from "zod";
+import * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 import {
   chat,

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { CANONICAL_RULES, canonicalUrl, domainOf } from "../crawl/canonical_url.ts";
 import { CRAWL_MODES, crawlPage, PAGE_STATES } from "../database/crawl.ts";

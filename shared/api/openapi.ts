@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { type ErrorCode, errorRow, ERRORS } from "../contract/errors.ts";
 import { VERSION } from "../contract/version.ts";
 import type { ApiRoute } from "./route.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Actor } from "../contract/actor.ts";
 import type { Chats } from "../database/chats.ts";
 import type { Graph } from "../database/graph.ts";

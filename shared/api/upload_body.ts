@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { validated } from "../endpoints/validated.ts";
 import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { type ScopeName, SCOPES } from "../contract/actor.ts";
 import type { TrafficClass } from "../contract/request.ts";
 import type { Proof } from "./access.ts";

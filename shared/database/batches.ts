@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { asCaller, type JobCaller } from "./jobs.ts";
 import { callUnlessRefused } from "./refused.ts";
 import type { Transport } from "./transport/transport.ts";

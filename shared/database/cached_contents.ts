@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { CachedContent, CachedContentPage } from "../contract/cached_content.ts";
 import { asCaller, type JobCaller } from "./jobs.ts";
 import { callUnlessRefused } from "./refused.ts";

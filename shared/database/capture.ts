@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";
 

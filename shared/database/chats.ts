@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Actor } from "../contract/actor.ts";
 import { type ObjectToDelete, objectToDelete } from "./media.ts";
 import { callUnlessRefused } from "./refused.ts";

@@ -1,6 +1,6 @@
 /** What a connection of this function's own to the database costs, and how many the database has left. */
 import postgres from "postgres";
-import { z } from "zod";
+import * as z from "zod";
 
 const CONNECT_TIMEOUT_S = 5;
 

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Actor } from "../contract/actor.ts";
 import { callUnlessRefused } from "./refused.ts";
 import type { Transport } from "./transport/transport.ts";

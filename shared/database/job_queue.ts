@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { TrafficClass } from "../contract/request.ts";
 import { asCaller, type JobCaller, type JobRow, jobRow, type JobState } from "./jobs.ts";
 import { callUnlessRefused } from "./refused.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { BATCH_STATES } from "./batches.ts";
 import { JOB_STATES } from "./jobs.ts";
 import { call } from "./transport/call.ts";

@@ -1,5 +1,5 @@
 /** Keys of the pool, models and their prices, as people edit them. Names are those of the SQL answers. */
-import { z } from "zod";
+import * as z from "zod";
 import type { EncryptedKey } from "./stages.ts";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";

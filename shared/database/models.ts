@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { ModelInfo } from "../contract/model_info.ts";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";

@@ -1,5 +1,5 @@
 /** What people look at: keys, lanes, requests, alerts, limits, and facts for a check. Names are those of the SQL answers. */
-import { z } from "zod";
+import * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";

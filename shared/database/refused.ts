@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { isErrorCode } from "../contract/errors.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { asExpected, call } from "./transport/call.ts";

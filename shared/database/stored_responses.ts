@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { TrafficClass } from "../contract/request.ts";
 import { jsonbBytes } from "../runtime/byte_size.ts";
 import type { CallBody } from "./job_queue.ts";

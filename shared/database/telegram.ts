@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { callUnlessRefused } from "./refused.ts";
 import { storable } from "./storable.ts";
 import type { Transport } from "./transport/transport.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Actor } from "../contract/actor.ts";
 import type { VisionEstimate } from "../contract/request.ts";
 import { visionArguments } from "./admission/reserve.ts";

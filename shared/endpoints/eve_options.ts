@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { TrafficClass } from "../contract/request.ts";
 import { type Fault, invalidRequest } from "./validated.ts";
 

@@ -1,16 +1,18 @@
-import { z } from "zod";
+import * as z from "zod";
+import { ZodObject } from "zod";
+import * as core from "zod/v4/core";
 import { isObject } from "../contract/is_object.ts";
 import type { IgnoredFields } from "./ignored_fields.ts";
 
-type Def = z.core.$ZodObjectDef & { place?: string };
+type Def = core.$ZodObjectDef & { place?: string };
 
 /**
  * An object of a client's body. Null fields count as absent: clients send them for everything that they know and do not
  * use. Where it has a place, fields that it does not know are refused, or noted if the request is read with
  * `IgnoredFields` (`validated`).
  */
-const Fields = z.core.$constructor("EveFields", (object: z.ZodObject, def: Def) => {
-  z.ZodObject.init(object, def as never);
+const Fields = core.$constructor("EveFields", (object: z.ZodObject, def: Def) => {
+  ZodObject.init(object, def as never);
   const parse = object._zod.parse;
   object._zod.parse = (payload, context) => {
     if (isObject(payload.value)) payload.value = withoutOthers(payload.value, def, ignoredIn(context));
@@ -41,12 +43,12 @@ function withoutOthers(
 export function knownFields<Shape extends z.ZodRawShape>(
   place: string,
   shape: Shape,
-  params: { error?: z.core.$ZodErrorMap } = {},
-): z.ZodObject<Shape, z.core.$strict> {
+  params: { error?: core.$ZodErrorMap } = {},
+): z.ZodObject<Shape, core.$strict> {
   return new Fields({ type: "object", shape, catchall: z.never(), place, ...params }) as never;
 }
 
 /** One with fields that are nobody's business here: clients send back what they were given, with all that was added to it. */
-export function openFields<Shape extends z.ZodRawShape>(shape: Shape): z.ZodObject<Shape, z.core.$loose> {
+export function openFields<Shape extends z.ZodRawShape>(shape: Shape): z.ZodObject<Shape, core.$loose> {
   return new Fields({ type: "object", shape, catchall: z.unknown() }) as never;
 }

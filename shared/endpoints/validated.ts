@@ -1,4 +1,6 @@
-import { z } from "zod";
+import * as z from "zod";
+import { ZodArray } from "zod";
+import * as core from "zod/v4/core";
 import { bytesOf, jsonbBytes } from "../runtime/byte_size.ts";
 import type { IgnoredFields } from "./ignored_fields.ts";
 import { type Fault, fieldName, invalidRequest, MAX_FAULTS } from "../contract/invalid_request.ts";
@@ -19,15 +21,15 @@ export function validated<Shape extends z.ZodType>(
   // them all takes a second in which nobody else is served.
   const context = { async: false as const, ...(ignored !== null && { ignored }) };
   const parsed = shape._zod.run({ value: body, issues: [] }, context);
-  if (parsed instanceof Promise) throw new z.core.$ZodAsyncError();
+  if (parsed instanceof Promise) throw new core.$ZodAsyncError();
   if (parsed.issues.length === 0) return parsed.value as z.output<Shape>;
   const worded = parsed.issues.slice(0, MAX_FAULTS).map((issue) =>
-    z.core.util.finalizeIssue(issue, context, z.core.config())
+    core.util.finalizeIssue(issue, context, core.config())
   );
   throw invalidRequest(worded.flatMap(faultsOf), parsed.issues.length);
 }
 
-function faultsOf(issue: z.core.$ZodIssue): Fault[] {
+function faultsOf(issue: core.$ZodIssue): Fault[] {
   if (issue.code === "unrecognized_keys") {
     return issue.keys.slice(0, MAX_FAULTS).map((key) => ({
       field: fieldName([...issue.path, key]),
@@ -45,8 +47,8 @@ function lowerFirst(text: string): string {
  * A list that is not checked beyond the faults that are reported: 12,000 empty objects take a tenth of a second of the
  * processor otherwise, in 36 kB.
  */
-const List = z.core.$constructor("EveList", (list: z.ZodArray, def: z.core.$ZodArrayDef) => {
-  z.ZodArray.init(list, def);
+const List = core.$constructor("EveList", (list: z.ZodArray, def: core.$ZodArrayDef) => {
+  ZodArray.init(list, def);
   list._zod.parse = (payload, context) => {
     const items = payload.value as unknown;
     if (!Array.isArray(items)) {
@@ -56,8 +58,8 @@ const List = z.core.$constructor("EveList", (list: z.ZodArray, def: z.core.$ZodA
     const values: unknown[] = payload.value = new Array(items.length);
     for (let i = 0; i < items.length && payload.issues.length < MAX_FAULTS; i++) {
       const item = def.element._zod.run({ value: items[i], issues: [] }, context);
-      if (item instanceof Promise) throw new z.core.$ZodAsyncError();
-      payload.issues.push(...z.core.util.prefixIssues(i, item.issues));
+      if (item instanceof Promise) throw new core.$ZodAsyncError();
+      payload.issues.push(...core.util.prefixIssues(i, item.issues));
       values[i] = item.value;
     }
     return payload;
@@ -69,7 +71,7 @@ export function listOf<Item extends z.ZodType>(
   item: Item,
   params?: { error: string },
 ): z.ZodArray<Item> {
-  return new List({ type: "array", element: item, ...z.core.util.normalizeParams(params) }) as z.ZodArray<
+  return new List({ type: "array", element: item, ...core.util.normalizeParams(params) }) as z.ZodArray<
     Item
   >;
 }

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 
 export const NEO4J_URI_VARIABLE = "NEO4J_URI";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { parseJson } from "../http/json.ts";
 import { type AskedScope, parseBudget, parseClass, parseScope } from "../tokens/scope.ts";
 import { OauthError } from "./oauth_error.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { anthropicLines } from "../batches/anthropic_lines.ts";
 import { type CheckedLine, checkedLines, MAX_ERRORS } from "../batches/batch_lines.ts";
 import type { BatchFiles } from "../batches/batch_files.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { CANONICAL_RULES } from "../crawl/canonical_url.ts";
 import { crawl, type CrawlDependencies, type PageToFetch, unkeptPage } from "../crawl/crawl.ts";
 import { linksOf } from "../crawl/links.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Media } from "../media/storage.ts";
 import { AnalysisFailure } from "../vision/analyst.ts";
 import { tesseractAnalyst, type TesseractProgram } from "../vision/analysts/tesseract.ts";

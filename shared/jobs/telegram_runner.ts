@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { asGatewayError } from "../contract/gateway_error.ts";
 import { createIntake, type IntakeDependencies } from "../telegram/intake.ts";
 import type { JobRunner } from "./job_runner.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { lookAt, type LookDependencies } from "../vision/look.ts";
 import { callerOf } from "./job_caller.ts";
 import type { JobRunner } from "./job_runner.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { MEDIA_KINDS, type MediaKind } from "../database/media.ts";
 import { claimObjects, deleteObjects } from "./delete.ts";
 import { BYTES_PER_GB, type Media } from "./storage.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { asGatewayError } from "../contract/gateway_error.ts";
 import type { ObjectStore } from "./object_store.ts";
 import { type Media, STORAGE_MODES } from "./storage.ts";

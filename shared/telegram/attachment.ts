@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { MAX_FILE_BYTES } from "./bot_api.ts";
 
 const size = z.number().nonnegative().optional().catch(undefined);

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 
 /** What a message says, as eve.telegram_messages keeps it; its file is told apart (attachment.ts). */
 export interface ReadMessage {

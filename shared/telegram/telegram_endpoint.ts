@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import { telegramBot, type TelegramRows, telegramStatus, type UpdateToTake } from "../database/telegram.ts";
 import { validated } from "../endpoints/validated.ts";

@@ -1,5 +1,5 @@
 import { errors, jwtVerify } from "jose";
-import { z } from "zod";
+import * as z from "zod";
 import { CLOCK_TOLERANCE_S, TOKEN_ALGORITHM, TOKEN_TYPE, type TokenRules } from "./token_rules.ts";
 
 export type TokenVerdict =

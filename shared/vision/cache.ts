@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Log } from "../runtime/log.ts";
 import { sha256Of } from "../runtime/sha256.ts";
 import { visionKey } from "../media/object_key.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { type AnalystCapabilities, type Resolution, RESOLUTIONS, unsuitable } from "./analyst.ts";
 
 /**

@@ -71,6 +71,10 @@ function importsOf(text: string): string[] {
   return [...statements, ...bare].map((match) => match[1] ?? "");
 }
 
+/** Zod as one object (`import { z }`), or all of its core through it: a bundler keeps all of either, with every locale. */
+const ZOD_AS_A_WHOLE =
+  /\bimport\s+(?:z\b|\{(?:[^}]*,)?\s*z\b[^}]*\})[^"'*;]*from\s*["']zod["']|\bz\.(?:core|locales)\b/;
+
 /** Everything in a file of shared/ or of a function that breaks the rules of imports. */
 function faultsOf({ path, text }: Source): string[] {
   const faults: string[] = [];
@@ -97,6 +101,11 @@ function faultsOf({ path, text }: Source): string[] {
   }
   if (/\bimport\s*\(/.test(code)) {
     faults.push(`${path}: imports dynamically, which deployment does not follow`);
+  }
+  if (ZOD_AS_A_WHOLE.test(code)) {
+    faults.push(
+      `${path}: import * as z from "zod", and * as core from "zod/v4/core": 360 kB of a bundle less`,
+    );
   }
   if (/\bDeno\s*\./.test(code) && !/^supabase\/functions\/[^/]+\/index\.ts$/.test(path)) {
     faults.push(`${path}: uses Deno, which only a function's index.ts may`);
@@ -178,6 +187,8 @@ describe("imports point one way", () => {
     ["a lost ending", "shared/http/a.ts", 'import { b } from "../contract/b";', "lacks .ts"],
     ["a way out", "shared/http/a.ts", 'import "../../local/b.ts";', "out of shared"],
     ["a dynamic import", "shared/http/a.ts", 'await import("../contract/b.ts");', "dynamically"],
+    ["all of zod", "shared/http/a.ts", 'import { z } from "zod";', 'import * as z from "zod"'],
+    ["all of zod's core", "shared/http/a.ts", "new z.core.$ZodAsyncError();", '* as core from "zod/v4/core"'],
     ["the runtime's own", "shared/gateway/a.ts", 'Deno.env.get("X");', "uses Deno"],
     [
       "another way to Google",

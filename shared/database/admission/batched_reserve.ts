@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { call } from "../transport/call.ts";
 import { type Reservation, reservation, reserve, reserveArguments, type ReserveCall } from "./reserve.ts";
 import { AdaptiveBatchSize } from "./adaptive_batch_size.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { call } from "../transport/call.ts";
 import { settle, settleArguments, type Settled, settledAnswer, type Settlement } from "./settle.ts";
 import { runBatch, type Waiting } from "./batcher.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { type Clock, setTimer } from "../../runtime/clock.ts";
 import { call } from "../transport/call.ts";
 import type { ReserveCall, ReserveInput } from "./reserve.ts";

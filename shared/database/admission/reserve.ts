@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { ErrorCode } from "../../contract/errors.ts";
 import type { Gauge, Limits } from "../../contract/limits.ts";
 import type { EndpointName, TrafficClass, VisionEstimate } from "../../contract/request.ts";

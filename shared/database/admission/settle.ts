@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Block } from "../../contract/block.ts";
 import { call } from "../transport/call.ts";
 import type { Transport } from "../transport/transport.ts";

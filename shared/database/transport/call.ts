@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import { setTimer, systemClock } from "../../runtime/clock.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { jsonbSafe } from "./jsonb_safe.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { ANTHROPIC_BATCH_ENDPOINT, anthropicLines } from "../../batches/anthropic_lines.ts";
 import { MAX_LINES } from "../../batches/batch_lines.ts";
 import { cancelBatch } from "../../batches/cancel.ts";

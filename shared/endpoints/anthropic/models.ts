@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { isEmbeddingModel } from "../../contract/embedding.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { ModelInfo } from "../../contract/model_info.ts";

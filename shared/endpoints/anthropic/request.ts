@@ -1,4 +1,5 @@
-import { z } from "zod";
+import * as z from "zod";
+import type * as core from "zod/v4/core";
 import { isObject } from "../../contract/is_object.ts";
 import { knownFields, openFields } from "../fields.ts";
 import type { IgnoredFields } from "../ignored_fields.ts";
@@ -170,7 +171,7 @@ const fields = {
   output_format: outputFormat.optional(),
 };
 const object = {
-  error: (issue: z.core.$ZodRawIssue) => issue.code === "invalid_type" ? "must be a JSON object" : undefined,
+  error: (issue: core.$ZodRawIssue) => issue.code === "invalid_type" ? "must be a JSON object" : undefined,
 };
 
 const counted = knownFields("", fields, object);

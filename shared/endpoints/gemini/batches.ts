@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { cancelBatch } from "../../batches/cancel.ts";
 import { piecesOf, streamOf } from "../../batches/content.ts";
 import { geminiBatchEndpoint, modelOfBatch } from "../../batches/gemini_lines.ts";

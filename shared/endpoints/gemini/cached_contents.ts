@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { CachedContents as Contents } from "../../contract/cached_content.ts";
 import type { Prompt } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";

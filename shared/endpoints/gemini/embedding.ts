@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { EmbedItem, EmbedResult } from "../../contract/embedding.ts";
 import { plainModel } from "../model_name.ts";
 import { servedHeaders } from "./answer.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Prompt } from "../../contract/content.ts";
 import { compileSchema } from "../../schema/compile.ts";
 import { camelFields, camelPrompt } from "./spelling.ts";

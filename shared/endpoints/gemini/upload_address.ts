@@ -1,5 +1,5 @@
 import { jwtVerify, SignJWT } from "jose";
-import { z } from "zod";
+import * as z from "zod";
 import type { Caller } from "../../contract/caller.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Actor } from "../../contract/actor.ts";
 import type { Caller } from "../../contract/caller.ts";
 import type { GatewayEvent } from "../../contract/events.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Content, GenerationConfig, Part, Prompt } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { DEFAULT_HISTORY_TOKENS } from "../../chats/answering.ts";

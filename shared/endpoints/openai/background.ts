@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { errorRow, isErrorCode } from "../../contract/errors.ts";
 import type { GatewayRequest } from "../../contract/request.ts";
 import type { CallBody } from "../../database/job_queue.ts";

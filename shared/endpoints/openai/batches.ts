@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { cancelBatch } from "../../batches/cancel.ts";
 import { BATCH_ENDPOINTS } from "../../batches/openai_lines.ts";
 import type { Batch } from "../../database/batches.ts";

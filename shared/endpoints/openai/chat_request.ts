@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { knownFields, openFields } from "../fields.ts";
 import type { IgnoredFields } from "../ignored_fields.ts";
 import { type Fault, invalidRequest, listOf, validated } from "../validated.ts";

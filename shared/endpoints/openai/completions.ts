@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Candidate } from "../../contract/content.ts";
 import type { GatewayEvent } from "../../contract/events.ts";
 import { judgeAnswer } from "../../contract/answer_verdict.ts";

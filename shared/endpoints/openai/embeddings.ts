@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { EmbedItem, EmbedResult } from "../../contract/embedding.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import { rateLimitHeaders } from "../../http/rate_limit_headers.ts";

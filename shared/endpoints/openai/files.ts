@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { BatchFiles, FileToKeep } from "../../batches/batch_files.ts";
 import { contentOf } from "../../batches/content.ts";
 import type { Uploads } from "../../batches/uploads.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { partsOf } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { jsonResponse } from "../../http/json_response.ts";

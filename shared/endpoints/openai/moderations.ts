@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Part, Prompt } from "../../contract/content.ts";
 import { textOf } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { isObject } from "../../contract/is_object.ts";
 import { knownFields, openFields } from "../fields.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { chargedName } from "../../contract/caller.ts";
 import { asGatewayError } from "../../contract/gateway_error.ts";
 import type { GatewayRequest } from "../../contract/request.ts";

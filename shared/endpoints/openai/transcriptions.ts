@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { textOf } from "../../contract/content.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import { answerHeaders } from "../../http/answer_headers.ts";

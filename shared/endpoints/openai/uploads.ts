@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { MAX_UPLOAD_BYTES, type Uploads } from "../../batches/uploads.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { BatchFile } from "../../database/batches.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Answer, Candidate, Part } from "../../contract/content.ts";
 import type { GatewayRequest } from "../../contract/request.ts";
 import { cacheKey } from "./cache_key.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { EmbedRequest, EmbedResult } from "../../contract/embedding.ts";
 import { cacheKeyOf } from "./cache_key.ts";
 import { type Keepable, MAX_KEPT_CHARS } from "./keepable.ts";

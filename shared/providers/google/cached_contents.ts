@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { CachedContent } from "../../contract/cached_content.ts";
 import { callersFault } from "../diagnoses.ts";
 import { type CacheCall, ProviderFailure } from "../provider.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { JobQueue } from "../../database/job_queue.ts";
 import {
   type Analysis,
