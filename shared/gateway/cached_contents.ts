@@ -7,6 +7,7 @@ import {
   type FoundCachedContent,
 } from "../database/cached_contents.ts";
 import { type CacheProvider, ProviderFailure } from "../providers/provider.ts";
+import { poolSecret } from "../stages/pool_secret.ts";
 import { errorOf } from "./attempts/outcome_error.ts";
 import type { GatewayDependencies } from "./dependencies.ts";
 import { estimateTokens } from "./estimate/estimate.ts";
@@ -86,7 +87,7 @@ export function createCachedContents(
     { alias, envVarName }: { alias: string; envVarName: string },
     call: (caches: CacheProvider, to: { secret: string; signal: AbortSignal }) => Promise<Value>,
   ): Promise<Value> {
-    const secret = gateway.secrets(envVarName);
+    const secret = await poolSecret(envVarName, PROVIDER, gateway);
     if (secret === null) throw new GatewayError("secret_missing", { detail: `key ${alias} has no secret` });
     try {
       const caches = capabilityOf(gateway.providers[PROVIDER]!, "caches");
