@@ -234,6 +234,10 @@ describe("[edge.unheard] giving back", () => {
   });
 
   test("a call that is being made at this moment is waited for", async () => {
+    // As long as a busy machine needs until both of them wait.
+    await sql.unsafe(`
+      alter function public.eve_reserve set lock_timeout = '2min';
+      alter function public.eve_give_back set lock_timeout = '2min';`).simple();
     const deadline = await soon(60_000);
     const answers = await withLaneHeld("2026-01-01", 2, async () => {
       const booking = reserve("r", { callId, deadline });
