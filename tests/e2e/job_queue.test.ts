@@ -217,7 +217,7 @@ describe("workers that die", () => {
   beforeEach(() => sql`delete from eve.jobs`);
   const ended = async () =>
     (await sql`select count(*)::integer as n from eve.jobs where finished_at is not null`)[0]!.n as number;
-  /** Waits until all have ended, each with one answer. */
+  /** Waits until all have ended with an answer. */
   async function allAnswered() {
     await untilWorked(async () => {
       // The reservations of calls whose worker has died end as well, and not in three minutes.
@@ -228,12 +228,6 @@ describe("workers that die", () => {
       return await ended() === MANY;
     });
     expect(await sql`select distinct state from eve.jobs`).toEqual([{ state: "succeeded" }]);
-    // Each was answered once, whatever became of who asked.
-    const answered = await sql`
-      select j.id, count(*)::integer as times
-      from eve.jobs j join eve.requests r on starts_with(r.request_id, j.id::text) and r.state = 'succeeded'
-      group by j.id having count(*) <> 1`;
-    expect([...answered]).toEqual([]);
   }
 
   test("lose no job, and none is answered twice", async () => {
@@ -255,6 +249,11 @@ describe("workers that die", () => {
       });
     }
     await allAnswered();
+    const answered = await sql`
+      select j.id, count(*)::integer as times
+      from eve.jobs j join eve.requests r on starts_with(r.request_id, j.id::text) and r.state = 'succeeded'
+      group by j.id having count(*) <> 1`;
+    expect([...answered]).toEqual([]);
   }, 300_000);
 
   test(
@@ -275,6 +274,7 @@ describe("workers that die", () => {
         await insist(() => sql`delete from eve.job_workers`);
       }
       await allAnswered();
+      // A worker that lost its lease goes on with its call, since it is alive: such a job may be answered twice, and the books say so.
       const books = await sql`
       select j.body -> 'body' ->> 'prompt' as prompt, count(*) filter (where r.dispatched)::integer as calls
       from eve.jobs j join eve.requests r on starts_with(r.request_id, j.id::text)
