@@ -332,7 +332,7 @@ comment on column eve.inflight.tokens is 'Input tokens booked, after the model''
 comment on column eve.inflight.estimated_tokens is 'The caller''s estimate before the model''s factor: what the factor is learned from.';
 comment on column eve.inflight.output_tokens is 'Tokens of the answer that are reserved in the budgets of its consumer and its token; 0 where neither has one.';
 comment on column eve.inflight.queued_ms is 'When batch that waits came, in milliseconds since 1970: its place in the queue. start_ms is then when it is to ask again.';
-comment on column eve.inflight.any_lane is 'Whether batch that waits may start on any lane of its model; false: some of its keys are excluded, and it waits for this one.';
+comment on column eve.inflight.any_lane is 'Whether batch that waits may start on any lane of its model; false: it waits for this one, for its tokens or because some of its keys are excluded.';
 comment on column eve.inflight.lease_until is 'Not settled by then: the caller has died, and the row is closed as expired.';
 comment on column eve.inflight.wait_ms is 'Milliseconds that its attempts waited for their starts, together.';
 comment on column eve.inflight.request_hash is 'Tells a repetition of a request from another request with the same id.';
@@ -1586,22 +1586,26 @@ $function$;
 
 CREATE OR REPLACE FUNCTION eve.pacific_day(ms bigint)
  RETURNS date
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
 AS $function$
-  select (to_timestamp(pacific_day.ms / 1000.0) at time zone 'America/Los_Angeles')::date;
+begin
+  return (to_timestamp(pacific_day.ms / 1000.0) at time zone 'America/Los_Angeles')::date;
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.next_pacific_midnight(ms bigint)
  RETURNS bigint
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
 AS $function$
-  select floor(
+begin
+  return floor(
     extract(epoch from ((eve.pacific_day(next_pacific_midnight.ms) + 1)::timestamp at time zone 'America/Los_Angeles')) * 1000
   )::bigint;
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.turn_back(back_ms bigint)
@@ -2044,9 +2048,10 @@ $function$;
 
 CREATE OR REPLACE FUNCTION eve.adjust_bucket(lane_id bigint, bucket_ms bigint, class text, starts integer, tokens bigint)
  RETURNS void
- LANGUAGE sql
+ LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
+begin
   update eve.lane_buckets b
   set starts = greatest(b.starts + adjust_bucket.starts, 0),
     tokens = greatest(b.tokens + adjust_bucket.tokens, 0),
@@ -2054,6 +2059,7 @@ AS $function$
     batch_tokens = greatest(b.batch_tokens + case adjust_bucket.class when 'batch' then adjust_bucket.tokens else 0 end, 0)
   where b.lane_id = adjust_bucket.lane_id and b.at_ms = adjust_bucket.bucket_ms
     and (adjust_bucket.starts <> 0 or adjust_bucket.tokens <> 0);
+end;
 $function$;
 
 -- booking -------------------------------------------------------------------------------------------------------------
@@ -2080,7 +2086,8 @@ begin
     when next_pace.interval_ms is null then next_pace.pace_ms
     -- Never far ahead: interactive callers who have booked a minute ahead must not stop batch for longer.
     else least(
-      greatest(next_pace.pace_ms, next_pace.now_ms - (next_pace.interval_ms * next_pace.credit)::bigint) + (next_pace.interval_ms * 1.008)::bigint,
+      greatest(next_pace.pace_ms, next_pace.now_ms - (next_pace.interval_ms * next_pace.credit)::bigint)
+        + (next_pace.interval_ms * case when next_pace.credit > 0.5 then 1.002 else 1.008 end)::bigint,
       next_pace.now_ms + greatest(20000, (2 * next_pace.interval_ms)::bigint)
     )
   end;
@@ -2089,24 +2096,28 @@ $function$;
 
 CREATE OR REPLACE FUNCTION eve.spread_ms(lane_ids bigint[], interval_ms double precision, window_ms bigint, now_ms bigint)
  RETURNS double precision
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
 AS $function$
-  select greatest(
-    spread_ms.interval_ms,
-    max(
-      (used.at_ms + spread_ms.window_ms - spread_ms.now_ms)
-        -- A tenth of what is free to spare; and the first of those that fall free then may be waited for.
-        / greatest(0.9 * (spread_ms.window_ms / spread_ms.interval_ms - used.all_starts) + used.freed_before + 1, 1)
+begin
+  return (
+    select greatest(
+      spread_ms.interval_ms,
+      max(
+        (used.at_ms + spread_ms.window_ms - spread_ms.now_ms)
+          -- A tenth of what is free to spare; and the first of those that fall free then may be waited for.
+          / greatest(0.9 * (spread_ms.window_ms / spread_ms.interval_ms - used.all_starts) + used.freed_before + 1, 1)
+      )
     )
-  )
-  from (
-    select b.at_ms, sum(b.starts) over () as all_starts,
-      coalesce(sum(b.starts) over (order by b.at_ms groups between unbounded preceding and 1 preceding), 0) as freed_before
-    from eve.lane_buckets b
-    where b.lane_id = any (spread_ms.lane_ids) and b.at_ms > spread_ms.now_ms - spread_ms.window_ms
-  ) used;
+    from (
+      select b.at_ms, sum(b.starts) over () as all_starts,
+        coalesce(sum(b.starts) over (order by b.at_ms groups between unbounded preceding and 1 preceding), 0) as freed_before
+      from eve.lane_buckets b
+      where b.lane_id = any (spread_ms.lane_ids) and b.at_ms > spread_ms.now_ms - spread_ms.window_ms
+    ) used
+  );
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.pace_allows(pace eve.pool_pace)
@@ -2126,7 +2137,7 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.queued_before(model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, interval_ms double precision, token_ms double precision, OUT calls bigint, OUT wait_ms bigint)
+CREATE OR REPLACE FUNCTION eve.queued_before(model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, interval_ms double precision, token_ms double precision, OUT calls bigint, OUT wait_ms bigint, OUT tokens bigint, OUT bound boolean)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -2158,13 +2169,15 @@ begin
         and k.worker_id in (select j.worker_id from eve.jobs j where j.lease_until is not null and j.id::text = any (v_late))
     );
   end if;
-  -- Half of the time that they will take at most: nobody wakes who sleeps too long when places come free sooner, and to ask too
-  -- early costs a question. bench:quota, tokens, batch only, 1 and 2 projects: 95.6 and 94.9 % used with the whole time, 96.1 and
-  -- 97.2 with half of it, 96.9 and 98.2 with a quarter, which asks twice as often.
+  -- As in the function that this one replaces.
   select count(*),
-    greatest(ceil(0.5 * count(*) * queued_before.interval_ms), ceil(0.5 * sum(i.tokens) * queued_before.token_ms), 1)::bigint,
+    greatest(
+      max(i.start_ms) - queued_before.now_ms + 20, ceil(0.5 * (count(*) - 1) * queued_before.interval_ms),
+      ceil(0.5 * (sum(i.tokens) - (array_agg(i.tokens order by i.queued_ms, i.request_no))[1]) * queued_before.token_ms), 20
+    )::bigint,
+    sum(i.tokens), bool_and(not i.any_lane),
     array_agg(left(i.request_id, 36) order by i.queued_ms, i.request_no)
-  into calls, wait_ms, v_before
+  into calls, wait_ms, tokens, bound, v_before
   from eve.inflight i
   where i.model = queued_before.model and i.state = 'waiting' and i.start_ms > queued_before.now_ms - v_late_ms
     and (i.any_lane or i.lane_id = queued_before.lane_id)
@@ -2268,10 +2281,11 @@ begin
   end if;
   if with_start.paced then
     v_lane.pace_ms := eve.next_pace(
-      greatest((pace).pace_ms, v_lane.pace_ms), with_start.now_ms, coalesce((pace).spread_ms, (pace).interval_ms)
+      greatest((pace).pace_ms, v_lane.pace_ms), with_start.now_ms, coalesce((pace).spread_ms, (pace).interval_ms),
+      case when (pace).token_ms * with_start.tokens > (pace).interval_ms then 3 else 0.5 end -- The tokens are what is scarce.
     );
     v_lane.token_pace_ms := eve.next_pace(
-      greatest((pace).token_pace_ms, v_lane.token_pace_ms), with_start.now_ms, (pace).token_ms * with_start.tokens, 1
+      greatest((pace).token_pace_ms, v_lane.token_pace_ms), with_start.now_ms, (pace).token_ms * with_start.tokens, 3
     );
   end if;
   v_lane.turns := v_lane.turns + 1;
@@ -2473,7 +2487,7 @@ alter table eve.routes enable row level security;
 comment on table eve.routes is 'Which lanes serve a model that is asked for, as far as that can be said beforehand: the lanes whose keys come first. Made from keys, models and limits, and dropped when one of them changes.';
 comment on column eve.routes.model is 'The model asked for; served is the one that serves.';
 comment on column eve.routes.lanes is 'How many lanes the model has here.';
-comment on column eve.routes.stale_ms is 'Not believed from then on (milliseconds since 1970): a minute after it was made, or when the block of a key ends.';
+comment on column eve.routes.stale_ms is 'Not believed from then on (milliseconds since 1970): ten minutes after it was made (triggers drop it sooner where something changes), or when the block of a key ends.';
 comment on column eve.routes.bucket_ms is 'Width of the lane''s buckets.';
 comment on column eve.routes.interval_ms is 'As in eve.pool_pace; token_ms likewise.';
 comment on column eve.routes.even_share is 'Tokens a minute over requests a minute: above it tokens are what is scarce.';
@@ -2641,7 +2655,7 @@ begin
     select
     from eve.routes r
     join eve.lanes l on l.id = r.lane_id
-    where r.model = make_route.requested_model and make_route.now_ms between r.stale_ms - 60000 and r.stale_ms - 1
+    where r.model = make_route.requested_model and make_route.now_ms between r.stale_ms - 600000 and r.stale_ms - 1
   ) or not pg_try_advisory_xact_lock_shared(eve.routes_lock())
     or not pg_try_advisory_xact_lock(hashtextextended('eve.routes ' || make_route.requested_model, 0)) then
     return;
@@ -2653,7 +2667,7 @@ begin
   end if;
   -- A block that ends brings back a key, which may come first.
   select least(
-    make_route.now_ms + 60000,
+    make_route.now_ms + 600000,
     (
       select ceil(extract(epoch from min(ends.at)) * 1000)::bigint
       from (
@@ -3193,6 +3207,7 @@ create type eve.placement as (
   aliases text[],
   env_var_names text[],
   lanes bigint,
+  bound boolean,
   contended boolean,
   tokens bigint,
   start_ms bigint,
@@ -3214,11 +3229,13 @@ comment on type eve.placement is 'What became of a call on the lanes of one mode
 
 CREATE OR REPLACE FUNCTION eve.refusal_by(limit_name text)
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  IMMUTABLE
  SET search_path TO ''
 AS $function$
-  select case refusal_by.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
+begin
+  return case refusal_by.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.without_start(best eve.placement, too_small integer)
@@ -3290,6 +3307,38 @@ begin
 end;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.batch_start(call eve.call, lane eve.lanes, limits eve.lane_limits, lanes bigint, pace eve.pool_pace, contended boolean, tokens bigint, queued_ms bigint, now_ms bigint, OUT start_ms bigint, OUT limit_name text, OUT day_left bigint, OUT bound boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_ahead constant record := eve.queued_before(
+    (lane).model, (lane).id, batch_start.queued_ms, (call).request_no, batch_start.now_ms, (pace).interval_ms, (pace).token_ms
+  );
+  -- Where all before it wait for this lane, it starts when there is room for them and for itself, and need not ask before.
+  v_line_tokens constant bigint := case
+    when (v_ahead.bound or batch_start.lanes = 1) and batch_start.tokens + v_ahead.tokens <= (limits).tpm then v_ahead.tokens
+    else 0
+  end;
+begin
+  select f.start_ms, f.limit_name, f.day_left
+  into start_ms, limit_name, day_left
+  from eve.earliest_start(
+    lane, limits, 'batch', batch_start.contended, batch_start.tokens + v_line_tokens, batch_start.now_ms,
+    case
+      -- Alone on lanes that are nearly empty batch goes as it comes; otherwise one by one.
+      when batch_start.contended or not eve.may_burst(lane, limits, batch_start.tokens, batch_start.now_ms) then eve.pace_allows(pace)
+      else 0
+    end
+  ) f;
+  if v_ahead.calls > 0 then
+    start_ms := case when start_ms is not null then greatest(start_ms, batch_start.now_ms + v_ahead.wait_ms) end;
+  end if;
+  bound := batch_start.lanes > 1 and limit_name = 'tpm' and (v_ahead.calls = 0 or v_line_tokens > 0);
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION eve.choose_lane(call eve.call, class text, served public.google_ai_model_limits, queued_ms bigint, only_lane bigint, now_ms bigint)
  RETURNS eve.placement
  LANGUAGE plpgsql
@@ -3306,11 +3355,18 @@ declare
   v_start bigint;
   v_limit text;
   v_day_left bigint;
-  v_ahead record;
   v_contended boolean;
   v_pace eve.pool_pace;
   v_too_small integer := 0;
   v_share_wait bigint;
+  v_bound boolean;
+  v_stays boolean;
+  -- Batch that was told to wait for this lane's tokens waits for no other: see below.
+  v_own_lane constant bigint := case when v_batch then (
+    select i.lane_id
+    from eve.inflight i
+    where i.request_no = (call).request_no and i.state = 'waiting' and not i.any_lane
+  ) end;
 begin
   v_best.served := (served).model;
   v_best.tokens := v_tokens;
@@ -3334,7 +3390,7 @@ begin
     from eve.lanes_for(served, choose_lane.now_ms, (call).exclude_keys, (call).avoid_keys) o
     left join eve.lanes l on l.id = o.lane_id
     where choose_lane.only_lane is null or o.lane_id = choose_lane.only_lane
-    order by missing desc, bound_ms, o.avoided, o.priority, l.day_starts, l.turns, l.id
+    order by missing desc, o.lane_id = v_own_lane desc nulls last, bound_ms, o.avoided, o.priority, l.day_starts, l.turns, l.id
   loop
     v_best.lanes := v_lane.lanes;
     if v_lane.missing then
@@ -3369,16 +3425,16 @@ begin
       v_best.second_ms := least(v_best.second_ms, v_lane.bound_ms);
       exit;
     else
-      v_fit := eve.earliest_start(
-        v_lane.state, v_lane.limits, choose_lane.class, v_contended, v_tokens, choose_lane.now_ms,
-        case
-          when not v_batch then (v_lane.state).interactive_tail_ms
-          -- Alone on lanes that are nearly empty batch goes as it comes; otherwise one by one.
-          when v_contended or not eve.may_burst(v_lane.state, v_lane.limits, v_tokens, choose_lane.now_ms)
-            then eve.pace_allows(v_pace)
-          else 0
-        end
-      );
+      if v_batch then
+        v_fit := eve.batch_start(
+          call, v_lane.state, v_lane.limits, v_lane.lanes, v_pace, v_contended, v_tokens, choose_lane.queued_ms, choose_lane.now_ms
+        );
+        v_bound := v_fit.bound;
+      else
+        v_fit := eve.earliest_start(
+          v_lane.state, v_lane.limits, 'interactive', v_contended, v_tokens, choose_lane.now_ms, (v_lane.state).interactive_tail_ms
+        );
+      end if;
       v_start := v_fit.start_ms;
       v_limit := v_fit.limit_name;
       v_day_left := v_fit.day_left;
@@ -3386,15 +3442,6 @@ begin
         v_share_wait := eve.wait_for_share(call, v_lane.lane_id, v_lane.limits, v_tokens, v_start, choose_lane.now_ms);
         v_best.refusal_wait := least(v_best.refusal_wait, v_share_wait);
         v_start := case when v_share_wait is null then v_start end;
-      end if;
-      if v_batch and v_start is not null then
-        v_ahead := eve.queued_before(
-          (served).model, v_lane.lane_id, choose_lane.queued_ms, (call).request_no, choose_lane.now_ms, v_lane.interval_ms,
-          v_lane.token_ms
-        );
-        if v_ahead.calls > 0 then
-          v_start := v_start + v_ahead.wait_ms;
-        end if;
       end if;
     end if;
     if v_best.status = 'count' or v_best.start_ms is null and v_start is not null or v_start < v_best.start_ms then
@@ -3408,7 +3455,9 @@ begin
       v_best.key_ids := v_lane.key_ids;
       v_best.aliases := v_lane.aliases;
       v_best.env_var_names := v_lane.env_var_names;
-      exit when v_best.status = 'count';
+      v_stays := v_lane.lane_id = v_own_lane and v_limit is distinct from 'blocked';
+      v_best.bound := v_stays or v_bound;
+      exit when v_best.status = 'count' or v_stays;
     elsif v_start is not null then
       v_best.second_ms := least(v_best.second_ms, v_start);
     elsif v_best.start_ms is null then
@@ -3575,6 +3624,270 @@ begin
 end;
 $function$;
 
+-- plain_calls ---------------------------------------------------------------------------------------------------------
+
+create type eve.plain_choice as (
+  class text,
+  capture boolean,
+  contended boolean,
+  paced boolean,
+  booked bigint,
+  turns bigint,
+  pace_ms bigint,
+  token_pace_ms bigint,
+  lane_id bigint,
+  served text,
+  lanes bigint,
+  stale_ms bigint,
+  limits eve.lane_limits,
+  bucket_ms integer,
+  step_ms double precision,
+  token_ms double precision,
+  key_ids uuid[],
+  answers jsonb[]
+);
+comment on type eve.plain_choice is 'Where a plain call may be booked. booked: its tokens; turns: the lane''s when it was chosen; step_ms: what its start adds to the pace, where it is paced; paces as eve.pool_pace, the others as eve.routes had them.';
+
+CREATE OR REPLACE FUNCTION eve.plain_lane(consumer_id uuid, request_id text, models text[], class text, tokens integer, counted boolean, now_ms bigint)
+ RETURNS eve.plain_choice
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_choice eve.plain_choice;
+begin
+  select free.class, free.capture, state.contended, state.paced, free.booked, (free.lane).turns, free.pace_ms, free.token_pace_ms,
+    free.lane_id, free.served, free.lanes, free.stale_ms, free.limits, free.bucket_ms,
+    case
+      when state.paced then eve.spread_ms(
+        array(select r.lane_id from eve.routes r where r.model = plain_lane.models[1]), free.interval_ms,
+        60000 + (free.limits).guard_ms, plain_lane.now_ms
+      )
+    end,
+    free.token_ms, free.key_ids, free.answers
+  into v_choice
+  from (
+    select c.capture, l.lane, m.expected, r.*,
+      case when c.max_class = 'batch' and c.id <> '00000000-0000-0000-0000-000000000000' then 'batch' else plain_lane.class end as class,
+      ceil(m.expected * case when not plain_lane.counted then r.estimate_ceiling else 1 end)::bigint as booked,
+      max((l.lane).pace_ms) over () as pace_ms, max((l.lane).token_pace_ms) over () as token_pace_ms,
+      max((l.lane).batch_start_ms) over () as batch_start_ms, (l.lane).day_starts - min((l.lane).day_starts) over () as ahead
+    from eve.consumers c
+    cross join eve.routes r
+    -- `offset 0`: each is looked up by its key, whatever size the tables had when the plan was made.
+    cross join lateral (select b as lane from eve.lanes b where b.id = r.lane_id offset 0) l
+    cross join lateral (
+      select ceil(plain_lane.tokens * case when plain_lane.counted then 1 else b.estimate_factor end)::bigint as expected
+      from public.google_ai_model_limits b
+      where b.model = r.served
+      offset 0
+    ) m
+    where r.model = plain_lane.models[1] and c.id = plain_lane.consumer_id
+      -- Consumers with a budget go step by step. The project itself has none.
+      and (
+        c.id = '00000000-0000-0000-0000-000000000000'
+        or c.is_active and 'llm' = any (c.scopes) and c.rpm is null and c.requests_per_day is null and c.tokens_per_day is null
+          and (c.models is null or plain_lane.models[1] = any (c.models))
+      )
+      -- Of the other names, too, it is said when they cannot be right.
+      and (
+        cardinality(plain_lane.models) = 1
+        or not exists (select from unnest(plain_lane.models) n where (length(n) between 1 and 200) is not true)
+      )
+      and not exists (
+        select from eve.inflight i where i.consumer_id = plain_lane.consumer_id and i.request_id = plain_lane.request_id
+      )
+      and not exists (
+        select from eve.request_keys k where k.consumer_id = plain_lane.consumer_id and k.request_id = plain_lane.request_id
+      )
+    order by (l.lane).day_starts, (l.lane).turns, (l.lane).id
+    offset 0
+  ) free
+  cross join lateral (
+    select exists (
+        select
+        from eve.inflight i
+        where i.model = free.served and i.state = 'waiting' and i.start_ms > plain_lane.now_ms - 1500
+      ) as contended,
+      case free.class
+        -- Alone on lanes that are nearly empty batch goes as it comes; otherwise one by one.
+        when 'batch' then not eve.may_burst(free.lane, free.limits, free.booked, plain_lane.now_ms)
+        else greatest(free.pace_ms, free.token_pace_ms) > plain_lane.now_ms - coalesce(free.interval_ms, 0)
+      end as paced
+    offset 0
+  ) state
+  where (free.lane).blocked_until is null and (free.lane).interactive_tail_ms <= plain_lane.now_ms and free.stale_ms > plain_lane.now_ms
+    and (
+      free.class = 'interactive'
+      -- Batch goes behind nobody who waits; and a large prompt has to be counted first.
+      or not state.contended and (plain_lane.counted is distinct from false or free.expected <= free.even_share)
+        and (
+          not state.paced
+          or eve.pace_allows(
+            row(
+              free.interval_ms, free.token_ms, free.pace_ms, free.token_pace_ms, free.batch_start_ms, (free.limits).batch_floor, null
+            )::eve.pool_pace
+          ) <= plain_lane.now_ms
+        )
+    )
+    -- Looked at before it is locked: a refusal holds up nobody.
+    and eve.has_room(free.lane, free.limits, free.class, state.contended, 1, free.booked, plain_lane.now_ms)
+    -- Nearly even lanes are kept even; one far behind the others is not waited for.
+    and (
+      free.lanes = 1 or (free.ahead <= 4 or free.ahead > 64) and pg_try_advisory_xact_lock(1163281713, free.lane_id::integer)
+    )
+  limit 1;
+  return v_choice;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.reserve_plain(request_id text, models text[], tokens integer, consumer_id uuid, class text, max_wait_ms integer, lease_ms integer, endpoint text, trace_id text, metadata jsonb, request_hash text, counted boolean, deadline timestamp with time zone, call_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_consumer_id constant uuid := coalesce(reserve_plain.consumer_id, '00000000-0000-0000-0000-000000000000');
+  v_now bigint;
+  v_began timestamptz;
+  v_bucket_ms bigint;
+  v_batch integer;
+  c eve.plain_choice;
+  v_booked record;
+begin
+  -- Anything odd goes step by step, which says what is wrong with it. Last the lock that makes the same request twice at once come one
+  -- after the other; the second does not wait here.
+  if (
+    reserve_plain.tokens >= 0 and cardinality(reserve_plain.models) between 1 and 10
+      and length(reserve_plain.models[1]) between 1 and 200 and length(reserve_plain.request_id) between 1 and 200
+      and reserve_plain.class in ('interactive', 'batch') and reserve_plain.max_wait_ms between 0 and 3600000
+      and reserve_plain.lease_ms between 100 and 3600000 and (
+        length(reserve_plain.endpoint) > 40 or length(reserve_plain.trace_id) > 200 or length(reserve_plain.request_hash) > 200
+        or reserve_plain.metadata <> '{}' and length(reserve_plain.metadata::text) > 16384
+        or clock_timestamp() > reserve_plain.deadline
+      ) is not true
+      and pg_try_advisory_xact_lock(hashtextextended(v_consumer_id::text || reserve_plain.request_id, 0))
+  ) is not true then
+    return null;
+  end if;
+  -- A subtransaction: where nothing is booked, the lane is free again.
+  begin
+    c := eve.plain_lane(
+      v_consumer_id, reserve_plain.request_id, reserve_plain.models, reserve_plain.class, reserve_plain.tokens,
+      reserve_plain.counted, eve.clock_ms()
+    );
+    if c.lane_id is null then
+      return null;
+    elsif c.lanes = 1 then
+      perform pg_advisory_xact_lock(1163281713, c.lane_id::integer);
+    end if;
+    v_now := eve.clock_ms();
+    v_began := clock_timestamp();
+    v_batch := (c.class = 'batch')::integer;
+    v_bucket_ms := (v_now + c.bucket_ms - 1) / c.bucket_ms * c.bucket_ms;
+    with lane as (
+      -- Everything that has to be true for it to start now, and all that it changes, as eve.with_start has it.
+      update eve.lanes l
+      set interactive_tail_ms = case v_batch when 0 then v_now else l.interactive_tail_ms end,
+        batch_start_ms = case v_batch when 1 then v_now else l.batch_start_ms end,
+        pace_ms = case when c.paced then eve.next_pace(greatest(l.pace_ms, c.pace_ms), v_now, c.step_ms) else l.pace_ms end,
+        token_pace_ms = case
+          when c.paced then eve.next_pace(greatest(l.token_pace_ms, c.token_pace_ms), v_now, c.token_ms * c.booked, 3)
+          else l.token_pace_ms
+        end,
+        day_starts = l.day_starts + 1,
+        day_batch_starts = l.day_batch_starts + v_batch,
+        span_number = v_now >> 16,
+        span_starts = case l.span_number when v_now >> 16 then l.span_starts else 0 end + 1,
+        span_tokens = case l.span_number when v_now >> 16 then l.span_tokens else 0 end + c.booked,
+        previous_span_starts = case (v_now >> 16) - l.span_number when 0 then l.previous_span_starts when 1 then l.span_starts else 0 end,
+        previous_span_tokens = case (v_now >> 16) - l.span_number when 0 then l.previous_span_tokens when 1 then l.span_tokens else 0 end,
+        turns = l.turns + 1,
+        next_lease_ms = least(l.next_lease_ms, v_now + reserve_plain.lease_ms)
+      where l.id = c.lane_id
+        -- What was seen when the lane was chosen still holds, nearly: or all who were held up since would load the same one.
+        and (c.lanes = 1 or l.turns <= c.turns + 3)
+        and l.interactive_tail_ms <= v_now and l.span_number <= v_now >> 16 and l.blocked_until is null and c.stale_ms > v_now
+        -- The day of the booking before, but for the guard at both of its ends.
+        and l.day_ends_ms > v_now + (c.limits).guard_ms and l.day_ends_ms <= v_now + 90000000
+        and (l.day_ends_ms - v_now <= 82000000 or eve.next_pacific_midnight(v_now - (c.limits).guard_ms) = l.day_ends_ms)
+        and ((c.limits).rpd is null or eve.day_left(l, c.limits, c.class, c.contended, v_now, l.day_ends_ms) >= 1)
+        and eve.has_room(l, c.limits, c.class, c.contended, 1, c.booked, v_now)
+      returning l.day_ends_ms, l.day_starts, l.day_batch_starts, l.next_lease_ms, l.turns - 1 as turn,
+        l.span_starts + l.previous_span_starts as span_starts, l.span_tokens + l.previous_span_tokens as span_tokens
+    ),
+    -- Nobody else adds buckets to the lane now. `on conflict` writes a fifth more to the log, for every call.
+    bucket as (
+      insert into eve.lane_buckets (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
+      select c.lane_id, v_bucket_ms, 1, c.booked, v_batch, v_batch * c.booked
+      from lane
+      where not exists (select from eve.lane_buckets b where b.lane_id = c.lane_id and b.at_ms = v_bucket_ms)
+      returning true as is_new
+    ),
+    request as (
+      insert into eve.inflight (
+        request_no, consumer_id, request_id, class, endpoint, requested_model, model, attempt, state, lane_id, key_id, start_ms,
+        bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata, request_hash, call_id
+      )
+      select nextval('eve.request_no'), v_consumer_id, reserve_plain.request_id, c.class, reserve_plain.endpoint,
+        reserve_plain.models[1], c.served, 1, 'reserved', c.lane_id, c.key_ids[1 + lane.turn % cardinality(c.key_ids)], v_now,
+        v_bucket_ms, lane.day_ends_ms, c.booked, reserve_plain.tokens,
+        to_timestamp((v_now + reserve_plain.lease_ms) / 1000::double precision), to_timestamp(v_now / 1000::double precision), 0,
+        reserve_plain.trace_id, coalesce(reserve_plain.metadata, '{}'), reserve_plain.request_hash, reserve_plain.call_id
+      from lane
+      returning request_no
+    )
+    select lane.*, request.request_no, (select bucket.is_new from bucket) as has_new_bucket, recent.starts, recent.tokens
+    into v_booked
+    from lane
+    cross join request
+    left join lateral (
+      -- What is left of a small lane is said exactly; this start is not among them yet. On a fast one two spans are close enough.
+      select coalesce(sum(b.starts), 0) + 1 as starts, coalesce(sum(b.tokens), 0) + c.booked as tokens
+      from eve.lane_buckets b
+      where (c.limits).rpm <= 600 and b.lane_id = c.lane_id and b.at_ms > v_now - 60000 - (c.limits).guard_ms and b.at_ms <= v_now
+      having (c.limits).rpm <= 600
+    ) recent on true;
+    -- Or it was held up: somebody had the row meanwhile, and v_now has passed.
+    if v_booked.request_no is null or clock_timestamp() - v_began > interval '100 milliseconds' then
+      raise exception 'release the lane' using errcode = 'EV001';
+    end if;
+  exception
+    when sqlstate 'EV001' then
+      return null;
+  end;
+  -- With everything in hand, since that may have been waited for.
+  if clock_timestamp() > reserve_plain.deadline then
+    perform eve.stop_when_late(reserve_plain.deadline);
+  end if;
+  if v_booked.has_new_bucket is null then
+    update eve.lane_buckets b
+    set starts = b.starts + 1, tokens = b.tokens + c.booked, batch_starts = b.batch_starts + v_batch,
+      batch_tokens = b.batch_tokens + v_batch * c.booked
+    where b.lane_id = c.lane_id and b.at_ms = v_bucket_ms;
+  end if;
+  if v_booked.turn % 16 = 0 then
+    -- Instants that no window reaches any more.
+    delete from eve.lane_buckets b where b.lane_id = c.lane_id and b.at_ms < v_now - 70000;
+  end if;
+  if v_booked.next_lease_ms <= v_now then
+    perform eve.release_expired(c.lane_id, v_now, v_now + reserve_plain.lease_ms);
+  end if;
+  return eve.granted(
+    c.answers[1 + v_booked.turn % cardinality(c.key_ids)], v_booked.request_no, 1, c.class, c.capture, c.booked, 0, v_now,
+    reserve_plain.lease_ms,
+    eve.limits_json(
+      c.limits, coalesce(v_booked.starts, v_booked.span_starts)::bigint, coalesce(v_booked.tokens, v_booked.span_tokens)::bigint,
+      least(
+        (c.limits).rpd - v_booked.day_starts,
+        case v_batch when 1 then (eve.class_share(c.limits, 'batch', c.contended)).day_starts - v_booked.day_batch_starts end
+      ),
+      60000 + (c.limits).guard_ms, v_booked.day_ends_ms - v_now
+    )
+  );
+end;
+$function$;
+
 -- reserving -----------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION eve.granted(route jsonb, request_no bigint, attempt integer, class text, capture boolean, tokens bigint, wait_ms bigint, start_ms bigint, lease_ms integer, limits jsonb, max_output_tokens bigint DEFAULT NULL::bigint)
@@ -3721,7 +4034,8 @@ begin
       (call).token_id, (scope).class, (call).endpoint, (place).requested_model, (place).served, (call).attempt, v_state,
       (place).lane_id, note_attempt.key_id, (place).start_ms, coalesce((place).bucket_ms, (place).start_ms),
       coalesce((place).day_ends_ms, 0), (place).tokens, (call).tokens, coalesce((place).output_tokens, 0),
-      case when v_state = 'waiting' then note_attempt.queued_ms end, (call).exclude_keys = '{}', v_lease,
+      case when v_state = 'waiting' then note_attempt.queued_ms end,
+      (call).exclude_keys = '{}' and (place).bound is not true, v_lease,
       to_timestamp(note_attempt.now_ms / 1000.0), coalesce((place).wait_ms, 0), (call).trace_id,
       coalesce((call).metadata, '{}'), (call).request_hash, (call).call_id
     )
@@ -3734,7 +4048,8 @@ begin
       bucket_ms = coalesce((place).bucket_ms, (place).start_ms), day_ends_ms = coalesce((place).day_ends_ms, 0),
       tokens = (place).tokens, output_tokens = coalesce((place).output_tokens, 0),
       estimated_tokens = case when i.state = 'reserved' then i.estimated_tokens else (call).tokens end,
-      queued_ms = case when v_state = 'waiting' then note_attempt.queued_ms end, any_lane = (call).exclude_keys = '{}',
+      queued_ms = case when v_state = 'waiting' then note_attempt.queued_ms end,
+      any_lane = (call).exclude_keys = '{}' and (place).bound is not true,
       lease_until = v_lease,
       call_id = (call).call_id,
       -- What it waited until now, and what it is to wait.
@@ -3759,14 +4074,10 @@ CREATE OR REPLACE FUNCTION public.eve_reserve(request_id text, models text[], to
  SET jit TO 'off'
 AS $function$
 declare
-  v_call eve.call := row(
-    eve_reserve.request_id, eve_reserve.models, eve_reserve.tokens, eve_reserve.consumer_id, eve_reserve.class,
-    eve_reserve.max_wait_ms, eve_reserve.attempt, eve_reserve.exclude_keys, eve_reserve.avoid_keys, eve_reserve.lease_ms,
-    eve_reserve.token_id, eve_reserve.endpoint, eve_reserve.trace_id, eve_reserve.metadata, eve_reserve.request_hash,
-    eve_reserve.counted, eve_reserve.request_no, eve_reserve.deadline, eve_reserve.call_id, eve_reserve.max_output_tokens
-  )::eve.call;
-  v_now constant bigint := eve.clock_ms();
+  v_call eve.call;
+  v_now bigint;
   v_ended text;
+  v_answer jsonb;
   v_known record;
   v_running eve.inflight;
   v_spends boolean;
@@ -3774,10 +4085,24 @@ declare
   v_queued bigint;
   v_only_lane bigint;
   v_place eve.placement;
-  v_model public.google_ai_model_limits;
   v_key integer;
   v_request_no bigint;
 begin
+  if attempt = 1 and request_no is null and token_id is null and exclude_keys = '{}' and avoid_keys = '{}'
+    and (max_output_tokens < 0) is not true then
+    v_answer := eve.reserve_plain(
+      request_id, models, tokens, consumer_id, class, max_wait_ms, lease_ms, endpoint, trace_id, metadata, request_hash, counted,
+      deadline, call_id
+    );
+    if v_answer is not null then
+      return v_answer;
+    end if;
+  end if;
+  v_call := row(
+    request_id, models, tokens, consumer_id, class, max_wait_ms, attempt, exclude_keys, avoid_keys, lease_ms, token_id, endpoint,
+    trace_id, metadata, request_hash, counted, request_no, deadline, call_id, max_output_tokens
+  )::eve.call;
+  v_now := eve.clock_ms();
   perform eve.check_call(v_call);
   perform eve.stop_when_late(v_call.deadline);
   -- A caller that may not call any more is told nothing, not even what it was told before.
@@ -3807,7 +4132,6 @@ begin
     end if;
     return eve.refuse(v_call, v_scope.class, v_scope.refusal, null, v_scope.limit_name, v_scope.wait_ms);
   end if;
-
   -- A start that is booked again goes before all that wait.
   v_queued := case v_running.state when 'waiting' then v_running.queued_ms when 'reserved' then 0 else v_now end;
   v_place := eve.place_on_first(v_call, v_scope, v_queued, v_only_lane);
@@ -3847,11 +4171,10 @@ begin
   end if;
   -- For those who come after.
   perform eve.make_route(v_place.requested_model, v_now);
-  v_model := eve.served_model(v_place.requested_model);
   return eve.granted(
     eve.route_answer(
-      v_place.requested_model, v_model, v_place.key_ids[v_key], v_place.aliases[v_key], v_place.env_var_names[v_key], v_place.lane_id,
-      v_place.quota_key
+      v_place.requested_model, eve.served_model(v_place.requested_model), v_place.key_ids[v_key], v_place.aliases[v_key],
+      v_place.env_var_names[v_key], v_place.lane_id, v_place.quota_key
     ),
     v_request_no, v_call.attempt, v_scope.class, v_scope.capture, v_place.tokens, v_place.wait_ms, v_place.start_ms,
     v_call.lease_ms,
@@ -4134,7 +4457,7 @@ begin
         else l.pace_ms
       end,
       token_pace_ms = case
-        when w.paced then eve.next_pace(greatest(l.token_pace_ms, w.token_pace_ms), now_ms, w.token_ms * w.tokens, 1)
+        when w.paced then eve.next_pace(greatest(l.token_pace_ms, w.token_pace_ms), now_ms, w.token_ms * w.tokens, 3)
         else l.token_pace_ms
       end,
       day_starts = l.day_starts + w.calls,
@@ -4293,6 +4616,8 @@ declare
   v_count constant integer := case
     when jsonb_typeof(eve_reserve_many.calls) = 'array' then jsonb_array_length(eve_reserve_many.calls) else 0
   end;
+  v_alone eve.call;
+  v_answer jsonb;
   v_plain eve.list_calls;
   v_chosen eve.list_choice;
   v_booked eve.list_booking;
@@ -4306,6 +4631,26 @@ declare
 begin
   if v_count not between 1 and 100 then
     raise exception 'calls must be a list of 1 to 100' using errcode = 'EV400';
+  end if;
+  if v_count = 1 then
+    -- What a list saves is shared by its calls. One alone goes as it would by itself, if it may go at once.
+    v_alone := jsonb_populate_record(null::eve.call, eve_reserve_many.calls -> 0);
+    if v_alone.attempt = 1 and v_alone.request_no is null and v_alone.token_id is null and v_alone.exclude_keys = '{}'
+      and v_alone.avoid_keys = '{}' then
+      begin
+        v_answer := eve.reserve_plain(
+          v_alone.request_id, v_alone.models, v_alone.tokens, v_alone.consumer_id, v_alone.class, v_alone.max_wait_ms,
+          v_alone.lease_ms, v_alone.endpoint, v_alone.trace_id, v_alone.metadata, v_alone.request_hash, v_alone.counted,
+          v_alone.deadline, v_alone.call_id
+        );
+      exception
+        when lock_not_available then
+          return '[null]';
+      end;
+      if v_answer is not null then
+        return jsonb_build_array(v_answer);
+      end if;
+    end if;
   end if;
   v_plain := eve.read_list(eve_reserve_many.calls);
   for v_round in 1..3 loop
@@ -4441,9 +4786,10 @@ $function$;
 
 CREATE OR REPLACE FUNCTION eve.note_earlier_attempt(running eve.inflight, ended eve.requests)
  RETURNS void
- LANGUAGE sql
+ LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
+begin
   insert into eve.earlier_attempts (
     request_no, settled_at, start_ms, lane_id, tokens_booked, output_booked, input_tokens, output_tokens, thoughts_tokens, cached_tokens,
     total_tokens, latency_ms, attempt, bucket_after_ms, upstream_status, usage_estimated, dispatched, key_id, model, class,
@@ -4456,15 +4802,18 @@ AS $function$
     (running).key_id, (running).model, (running).class, (ended).state, (ended).error_code, (ended).error_detail,
     (ended).finish_reason
   );
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.writes_token_usage()
  RETURNS boolean
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
 AS $function$
-  select coalesce((select s.value from eve.settings s where s.name = 'token_usage_rows'), 1) <> 0;
+begin
+  return coalesce((select s.value from eve.settings s where s.name = 'token_usage_rows'), 1) <> 0;
+end;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.log_token_usage(model text, prompt_tokens integer, completion_tokens integer, total_tokens bigint, request_id text, meta jsonb)
@@ -4489,15 +4838,17 @@ $function$;
 
 CREATE OR REPLACE FUNCTION eve.usage_meta(consumer_id uuid, attempt integer, estimated boolean)
  RETURNS jsonb
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
 AS $function$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
       'source', 'eve', 'consumer', (select c.name from eve.consumers c where c.id = usage_meta.consumer_id)
     )
     || case when usage_meta.attempt > 1 then jsonb_build_object('attempt', usage_meta.attempt) else '{}' end
     || case when usage_meta.estimated then '{"estimated": true}' else '{}'::jsonb end;
+end;
 $function$;
 
 -- settling ------------------------------------------------------------------------------------------------------------
@@ -8325,7 +8676,15 @@ AS $function$
   where k.blocked_reason <> 'secret_missing' and (k.is_active is not true or k.blocked_until > eve.clock())
   union all
   select 'secret_missing', k.id::text, 'warning',
-    format('Key %s is not used: there is no secret named %s', coalesce(k.key_alias, k.id::text), coalesce(k.env_var_name, '(env_var_name is empty)')),
+    format(
+      'Key %s is not used: %s', coalesce(k.key_alias, k.id::text),
+      case
+        -- A stage's key is kept encrypted as well.
+        when k.env_var_name ~ '^(stored|stage):'
+          then 'its stored secret cannot be read: ADMIN_SECRET_KEY is not the one that it was stored with, or the secret is gone'
+        else 'there is no secret named ' || coalesce(k.env_var_name, '(env_var_name is empty)')
+      end
+    ),
     jsonb_build_object('key_alias', k.key_alias, 'quota_project', k.quota_project, 'env_var_name', k.env_var_name)
   from public.google_ai_api_keys k
   where k.is_active
@@ -18198,6 +18557,7 @@ create table public.chats (
   description text,
   metadata jsonb not null default '{}'::jsonb,
   leaf_id uuid,
+  leaf_before uuid,
   messages_count bigint not null default 0,
   stored_bytes bigint not null default 0,
   created_at timestamp with time zone not null default now(),
@@ -18216,6 +18576,7 @@ CREATE INDEX chats_created_at_idx ON public.chats USING btree (created_at DESC, 
 CREATE INDEX chats_deleted_at_idx ON public.chats USING btree (deleted_at) WHERE (deleted_at IS NOT NULL);
 CREATE INDEX chats_expires_at_idx ON public.chats USING btree (expires_at) WHERE (expires_at IS NOT NULL);
 CREATE INDEX chats_owner_idx ON public.chats USING btree (owner, created_at DESC, id DESC) WHERE (owner IS NOT NULL);
+CREATE TRIGGER eve_chat_goes BEFORE DELETE ON public.chats FOR EACH ROW EXECUTE FUNCTION eve.chat_goes(); -- enabled
 CREATE TRIGGER eve_count_chat AFTER INSERT OR DELETE OR UPDATE OF owner ON public.chats FOR EACH ROW EXECUTE FUNCTION eve.count_chat(); -- enabled
 create policy chats_own on public.chats as permissive for all to authenticated using (owner = ( SELECT auth.uid() AS uid)) with check ((owner = ( SELECT auth.uid() AS uid)) AND (consumer_id IS NULL));
 comment on table public.chats is 'Conversations. Readable by their owners alone.';
@@ -18223,6 +18584,7 @@ comment on column public.chats.user_id is 'The app''s own name for the user whos
 comment on column public.chats.owner is 'The signed-in user (auth.users) whose it is; null: an app''s.';
 comment on column public.chats.consumer_id is 'The consumer that made it and alone sees it; null: a signed-in user''s or the project''s.';
 comment on column public.chats.leaf_id is 'The message with which the conversation goes on if nobody says otherwise.';
+comment on column public.chats.leaf_before is 'What leaf_id was before: what the newest message follows, unless it said otherwise.';
 comment on column public.chats.messages_count is 'Messages in it, counted as they come.';
 comment on column public.chats.stored_bytes is 'What all that is in it takes, counted as it comes (20261125000150_chat_usage.sql says how).';
 comment on column public.chats.deleted_at is 'Deleted, and can be restored until retention takes it away.';
@@ -18298,6 +18660,10 @@ CREATE INDEX message_images_message_id_idx ON public.message_images USING btree 
 CREATE TRIGGER eve_count_added AFTER INSERT ON public.message_images REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.count_chat_rows(); -- enabled
 CREATE TRIGGER eve_count_deleted AFTER DELETE ON public.message_images REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.count_chat_rows(); -- enabled
 CREATE TRIGGER eve_release_image AFTER DELETE ON public.message_images FOR EACH ROW EXECUTE FUNCTION eve.release_image(); -- enabled
+create policy message_images_add on public.message_images as permissive for insert to authenticated with check eve.chat_is_own_locked(( SELECT m.chat_id
+   FROM (public.messages m
+     JOIN public.chats c ON ((c.id = m.chat_id)))
+  WHERE ((m.id = message_images.message_id) AND (c.deleted_at IS NULL))));
 create policy message_images_read on public.message_images as permissive for select to authenticated using (EXISTS ( SELECT
    FROM (public.messages m
      JOIN public.chats c ON ((c.id = m.chat_id)))
@@ -18327,13 +18693,15 @@ CREATE INDEX search_results_chat_id_idx ON public.search_results USING btree (ch
 CREATE INDEX search_results_message_id_idx ON public.search_results USING btree (message_id) WHERE (message_id IS NOT NULL);
 CREATE TRIGGER eve_count_added AFTER INSERT ON public.search_results REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.count_chat_rows(); -- enabled
 CREATE TRIGGER eve_count_deleted AFTER DELETE ON public.search_results REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.count_chat_rows(); -- enabled
-create policy search_results_own on public.search_results as permissive for all to authenticated using (EXISTS ( SELECT
-   FROM public.chats c
-  WHERE ((c.id = search_results.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid))))) with check ((EXISTS ( SELECT
+create policy search_results_add on public.search_results as permissive for insert to authenticated with check ((EXISTS ( SELECT
    FROM public.chats c
   WHERE ((c.id = search_results.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid)) AND (c.deleted_at IS NULL)))) AND ((message_id IS NULL) OR (EXISTS ( SELECT
    FROM public.messages m
   WHERE ((m.id = search_results.message_id) AND (m.chat_id = search_results.chat_id))))));
+create policy search_results_delete on public.search_results as permissive for delete to authenticated using eve.chat_is_own_locked(chat_id);
+create policy search_results_read on public.search_results as permissive for select to authenticated using (EXISTS ( SELECT
+   FROM public.chats c
+  WHERE ((c.id = search_results.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid)))));
 comment on table public.search_results is 'Places in documents that a search found for a chat.';
 comment on column public.search_results.coords_norm is 'Where on the page, in parts of its width and height; coords_px: in pixels.';
 
@@ -18353,7 +18721,8 @@ CREATE INDEX chat_shares_chat_id_idx ON public.chat_shares USING btree (chat_id)
 CREATE UNIQUE INDEX chat_shares_token_hash_key ON public.chat_shares USING btree (token_hash);
 CREATE TRIGGER eve_count_added AFTER INSERT ON public.chat_shares REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.count_chat_rows(); -- enabled
 CREATE TRIGGER eve_count_deleted AFTER DELETE ON public.chat_shares REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION eve.count_chat_rows(); -- enabled
-create policy chat_shares_own on public.chat_shares as permissive for all to authenticated using (EXISTS ( SELECT
+create policy chat_shares_delete on public.chat_shares as permissive for delete to authenticated using eve.chat_is_own_locked(chat_id);
+create policy chat_shares_read on public.chat_shares as permissive for select to authenticated using (EXISTS ( SELECT
    FROM public.chats c
   WHERE ((c.id = chat_shares.chat_id) AND (c.owner = ( SELECT auth.uid() AS uid)))));
 comment on table public.chat_shares is 'Snapshots of chats that anyone who has the link may read.';
@@ -18514,6 +18883,46 @@ begin
 end;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.chat_files_lock(chat_ids uuid[])
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select from public.media_objects o
+  where (o.tenant_id, o.file_sha256) in (
+    select i.tenant_id, i.file_sha256
+    from public.message_images i
+    join public.messages m on m.id = i.message_id
+    where m.chat_id = any (chat_files_lock.chat_ids) and i.file_sha256 is not null
+  )
+  order by o.tenant_id, o.file_sha256
+  for no key update;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.chat_goes()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+begin
+  perform eve.chat_files_lock(array[old.id]);
+  return old;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.chat_is_own_locked(chat_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+begin
+  perform from public.chats c where c.id = chat_is_own_locked.chat_id and c.owner = auth.uid() for no key update;
+  return found;
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION eve.chat_keeps(chat_id uuid, messages bigint, bytes bigint)
  RETURNS void
  LANGUAGE plpgsql
@@ -18560,16 +18969,11 @@ begin
   -- As eve.message_bytes counts.
   v_bytes := 200 + octet_length(new.content) + coalesce(octet_length(new.parts::text), 0);
   update public.chats c
-  set updated_at = greatest(eve.clock(), c.updated_at + interval '1 microsecond'), leaf_id = new.id,
-    messages_count = c.messages_count + 1, stored_bytes = c.stored_bytes + v_bytes
-  from (
-    select o.id, o.leaf_id
-    from public.chats o
-    where o.id = new.chat_id and (v_user is null or o.owner = v_user)
-    for no key update
-  ) before
-  where c.id = before.id
-  returning c.updated_at, before.leaf_id, c.owner, c.messages_count, c.stored_bytes
+  -- As eve.clock says it.
+  set updated_at = greatest(to_timestamp(eve.clock_ms() / 1000.0), c.updated_at + interval '1 microsecond'),
+    leaf_id = new.id, leaf_before = c.leaf_id, messages_count = c.messages_count + 1, stored_bytes = c.stored_bytes + v_bytes
+  where c.id = new.chat_id and (v_user is null or c.owner = v_user)
+  returning c.updated_at, c.leaf_before, c.owner, c.messages_count, c.stored_bytes
   into new.created_at, v_leaf_id, v_owner, v_messages, v_stored;
   if not found then
     -- Row-level security or the foreign key says no, each in its words.
@@ -18914,7 +19318,7 @@ begin
     updated_at = greatest(v_now, c.updated_at + interval '1 microsecond')
   where c.id = v_chat.id
   returning * into v_chat;
-  return jsonb_build_object('status', 'changed', 'chat', eve.chat_json(v_chat));
+  return case when found then jsonb_build_object('status', 'changed', 'chat', eve.chat_json(v_chat)) else eve.refused('chat_not_found') end;
 end;
 $function$;
 comment on function public.eve_chat_change is 'Renames, archives, deletes or restores a chat.';
@@ -18934,6 +19338,10 @@ begin
     return v_refusal;
   end if;
   perform from public.chats c where c.id = v_chat.id for update;
+  if not found then
+    -- Somebody else has erased it meanwhile.
+    return eve.refused('chat_not_found');
+  end if;
   v_receipt := jsonb_build_object(
     'status', 'erased', 'erased_at', eve.clock(), 'chat_id', v_chat.id,
     'messages', (select count(*) from public.messages m where m.chat_id = v_chat.id),
@@ -18956,29 +19364,6 @@ end;
 $function$;
 comment on function public.eve_chat_erase is 'Takes a chat away for good, with all that is in it.';
 
-CREATE OR REPLACE FUNCTION public.eve_chat_files_left(files jsonb, lease_s integer DEFAULT 120)
- RETURNS jsonb
- LANGUAGE sql
- SET search_path TO ''
-AS $function$
-  with unused as materialized (
-    select o.tenant_id, o.file_sha256
-    from jsonb_to_recordset(eve_chat_files_left.files) as f (tenant_id text, sha256 text)
-    join public.media_objects o on o.tenant_id = f.tenant_id and o.file_sha256 = f.sha256
-    where o.refs_count = 0 and o.state in ('stored', 'verified')
-    order by o.tenant_id, o.file_sha256
-    for update of o skip locked
-  ), marked as (
-    update public.media_objects o
-    set state = 'deleting', expires_at = eve.clock() + make_interval(secs => least(greatest(eve_chat_files_left.lease_s, 30), 600))
-    from unused u
-    where o.tenant_id = u.tenant_id and o.file_sha256 = u.file_sha256
-    returning eve.media_to_delete(o) as one
-  )
-  select coalesce(jsonb_agg(m.one), '[]') from marked m;
-$function$;
-comment on function public.eve_chat_files_left is 'Files of an erased chat that nothing uses any more.';
-
 CREATE OR REPLACE FUNCTION public.eve_chat_share(actor jsonb, chat_id uuid, token_hash text, snapshot jsonb, expires_in_s integer DEFAULT NULL::integer)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -18997,8 +19382,10 @@ begin
   elsif octet_length(eve_chat_share.snapshot::text) > 5000000 then
     raise exception 'this conversation is too long to be shared: its snapshot has over 5 MB' using errcode = 'EV400';
   end if;
-  select * into v_chat from public.chats c where c.id = v_chat.id for no key update;
-  if (select count(*) from public.chat_shares s where s.chat_id = v_chat.id) >= v_most then
+  perform from public.chats c where c.id = v_chat.id for no key update;
+  if not found then
+    return eve.refused('chat_not_found');
+  elsif (select count(*) from public.chat_shares s where s.chat_id = v_chat.id) >= v_most then
     raise exception 'a chat has at most % links: take one back first', v_most using errcode = 'EV400';
   end if;
   insert into public.chat_shares (chat_id, token_hash, snapshot, created_at, expires_at)
@@ -19051,6 +19438,7 @@ begin
   if v_refusal is not null then
     return v_refusal;
   end if;
+  perform from public.chats c where c.id = v_chat.id for no key update;
   delete from public.chat_shares s where s.chat_id = v_chat.id and s.id = eve_chat_unshare.share_id;
   return case when found then '{"status": "unshared"}' else eve.refused('share_not_found') end;
 end;
@@ -19084,23 +19472,38 @@ declare
   -- Longer than any answer may take.
   v_pending constant interval := '1 hour';
   v_now constant timestamptz := eve.clock();
-  v_abandoned bigint;
+  v_chats uuid[];
+  v_abandoned bigint := 0;
 begin
   if retention_of_chats.after is null then
-    delete from public.chat_shares s where s.expires_at <= v_now;
-    update public.messages m set state = 'broken_off' where m.state = 'pending' and m.created_at <= v_now - v_pending;
+    -- A chat that somebody is writing to has its turn at the next run.
+    v_chats := array(
+      select c.id
+      from public.chats c
+      where c.id in (
+        select s.chat_id from public.chat_shares s where s.expires_at <= v_now
+        union all
+        select m.chat_id from public.messages m where m.state = 'pending' and m.created_at <= v_now - v_pending
+      )
+      for no key update skip locked
+    );
+    delete from public.chat_shares s where s.chat_id = any (v_chats) and s.expires_at <= v_now;
+    update public.messages m
+    set state = 'broken_off'
+    where m.chat_id = any (v_chats) and m.state = 'pending' and m.created_at <= v_now - v_pending;
     get diagnostics v_abandoned = row_count;
-    perform eve.chat_counted('eve_chat_answers_total', 'state', 'abandoned', v_abandoned);
   end if;
-  with over as (
+  v_chats := array(
     select c.id
     from public.chats c
     where c.expires_at <= v_now or c.deleted_at <= retention_of_chats.before
     limit retention_of_chats.at_most
     for update skip locked
-  )
-  delete from public.chats c using over where c.id = over.id;
+  );
+  perform eve.chat_files_lock(v_chats);
+  delete from public.chats c where c.id = any (v_chats);
   get diagnostics deleted = row_count;
+  perform eve.chat_counted('eve_chat_answers_total', 'state', 'abandoned', v_abandoned);
   perform eve.chat_counted('eve_chats_removed_total', 'by', 'retention', deleted);
   next_after := case when deleted >= retention_of_chats.at_most then '{}'::jsonb end;
 end;
@@ -19112,6 +19515,7 @@ CREATE OR REPLACE FUNCTION eve.messages_json(ids uuid[])
  RETURNS json
  LANGUAGE plpgsql
  STABLE
+ SET plan_cache_mode TO 'force_generic_plan'
  SET search_path TO ''
 AS $function$
 begin
@@ -19128,14 +19532,20 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.message_json(message_id uuid)
+CREATE OR REPLACE FUNCTION eve.message_json(message public.messages)
  RETURNS jsonb
  LANGUAGE plpgsql
- STABLE
+ IMMUTABLE
  SET search_path TO ''
 AS $function$
 begin
-  return (eve.messages_json(array[message_json.message_id]) -> 0)::jsonb;
+  return jsonb_build_object(
+    'id', (message_json.message).id, 'chat_id', (message_json.message).chat_id, 'parent_id', (message_json.message).parent_id,
+    'role', (message_json.message).role, 'content', (message_json.message).content, 'message_type', (message_json.message).message_type,
+    'parts', (message_json.message).parts, 'client_id', (message_json.message).client_id, 'request_id', (message_json.message).request_id,
+    'usage', (message_json.message).usage, 'feedback', (message_json.message).feedback, 'state', (message_json.message).state,
+    'created_at', (message_json.message).created_at
+  );
 end;
 $function$;
 
@@ -19151,11 +19561,17 @@ declare
   v_message public.messages;
 begin
   perform from public.chats c where c.id = message_from.chat_id for no key update;
-  select * into v_message
-  from public.messages m
-  where m.chat_id = message_from.chat_id and m.client_id = v_new ->> 'client_id';
-  if found then
-    return jsonb_build_object('status', 'present', 'message', eve.message_json(v_message.id));
+  if not found then
+    -- Erased since it was looked at.
+    return eve.refused('chat_not_found');
+  end if;
+  if v_new ->> 'client_id' is not null then
+    select * into v_message
+    from public.messages m
+    where m.chat_id = message_from.chat_id and m.client_id = v_new ->> 'client_id';
+    if found then
+      return jsonb_build_object('status', 'present', 'message', eve.message_json(v_message));
+    end if;
   end if;
   if v_new ->> 'edits' is not null then
     select m.parent_id into v_parent
@@ -19170,13 +19586,15 @@ begin
   ) then
     return eve.refused('message_not_found', 'The message that this one follows is not in this chat.');
   end if;
-  select * into v_message from public.messages m where m.id = (v_new ->> 'id')::uuid;
-  if found then
-    return case
-      when v_message.chat_id = message_from.chat_id
-        then jsonb_build_object('status', 'present', 'message', eve.message_json(v_message.id))
-      else eve.refused('id_taken')
-    end;
+  if v_new ->> 'id' is not null then
+    select * into v_message from public.messages m where m.id = (v_new ->> 'id')::uuid;
+    if found then
+      return case
+        when v_message.chat_id = message_from.chat_id
+          then jsonb_build_object('status', 'present', 'message', eve.message_json(v_message))
+        else eve.refused('id_taken')
+      end;
+    end if;
   end if;
   perform set_config('eve.message_begins', case when v_begins then 'on' else '' end, true);
   insert into public.messages (id, chat_id, parent_id, role, content, message_type, parts, client_id, request_id, usage, state)
@@ -19186,7 +19604,7 @@ begin
     v_new ->> 'client_id', v_new ->> 'request_id', nullif(v_new -> 'usage', 'null'), coalesce(v_new ->> 'state', 'complete')
   )
   returning * into v_message;
-  return jsonb_build_object('status', 'added', 'message', eve.message_json(v_message.id));
+  return jsonb_build_object('status', 'added', 'message', eve.message_json(v_message));
 end;
 $function$;
 comment on function eve.message_from is 'Adds a message to a chat, once by its client_id or id.';
@@ -19242,7 +19660,9 @@ begin
   set feedback = eve_message_feedback.feedback
   where m.id = v_message.id
   returning * into v_message;
-  return jsonb_build_object('status', 'changed', 'message', eve.message_json(v_message.id));
+  return case
+    when found then jsonb_build_object('status', 'changed', 'message', eve.message_json(v_message)) else eve.refused('message_not_found')
+  end;
 end;
 $function$;
 comment on function public.eve_message_feedback is 'Notes what a reader thinks of a message.';
@@ -19364,7 +19784,7 @@ begin
     order by m.state = 'complete' desc, m.created_at desc, m.id desc
     limit 1;
     if v_answer.state = 'complete' then
-      return jsonb_build_object('status', 'present', 'question', v_question -> 'message', 'answer', eve.message_json(v_answer.id));
+      return jsonb_build_object('status', 'present', 'question', v_question -> 'message', 'answer', eve.message_json(v_answer));
     elsif v_answer.state = 'pending' then
       return eve.refused('request_running', 'The answer to this message is being written. Read the chat, or ask again later.');
     end if;
@@ -19397,6 +19817,11 @@ declare
   v_before text;
   v_message public.messages;
 begin
+  -- The chat before what is in it, which is counted in the chat.
+  perform
+  from public.chats c
+  where c.id = (select m.chat_id from public.messages m where m.id = eve_chat_answer_end.message_id)
+  for no key update;
   select m.state into v_before from public.messages m where m.id = eve_chat_answer_end.message_id for no key update;
   update public.messages m
   set state = eve_chat_answer_end.state, content = eve_chat_answer_end.content, parts = nullif(eve_chat_answer_end.parts, 'null'),
@@ -19410,7 +19835,7 @@ begin
   end if;
   return case
     when v_message.id is null then '{"status": "gone"}'
-    else jsonb_build_object('status', 'ended', 'message', eve.message_json(v_message.id))
+    else jsonb_build_object('status', 'ended', 'message', eve.message_json(v_message))
   end;
 end;
 $function$;
@@ -19460,6 +19885,11 @@ begin
   elsif v_message.id is null then
     return eve.refused('message_not_found');
   end if;
+  -- The chat before its files. It may be gone by now.
+  perform from public.chats c where c.id = v_message.chat_id for no key update;
+  if not found then
+    return eve.refused('message_not_found');
+  end if;
   select * into v_image from public.message_images i where i.id = v_id;
   if found then
     return case
@@ -19499,6 +19929,29 @@ begin
 end;
 $function$;
 comment on function public.eve_message_image_add is 'Adds a picture to a message.';
+
+CREATE OR REPLACE FUNCTION public.eve_chat_files_left(files jsonb, lease_s integer DEFAULT 120)
+ RETURNS jsonb
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  with unused as materialized (
+    select o.tenant_id, o.file_sha256
+    from jsonb_to_recordset(eve_chat_files_left.files) as f (tenant_id text, sha256 text)
+    join public.media_objects o on o.tenant_id = f.tenant_id and o.file_sha256 = f.sha256
+    where o.refs_count = 0 and o.state in ('stored', 'verified')
+    order by o.tenant_id, o.file_sha256
+    for update of o skip locked
+  ), marked as (
+    update public.media_objects o
+    set state = 'deleting', expires_at = eve.clock() + make_interval(secs => least(greatest(eve_chat_files_left.lease_s, 30), 600))
+    from unused u
+    where o.tenant_id = u.tenant_id and o.file_sha256 = u.file_sha256
+    returning eve.media_to_delete(o) as one
+  )
+  select coalesce(jsonb_agg(m.one), '[]') from marked m;
+$function$;
+comment on function public.eve_chat_files_left is 'Files of an erased chat that nothing uses any more.';
 
 CREATE OR REPLACE FUNCTION public.eve_message_images(actor jsonb, message_id uuid)
  RETURNS jsonb
@@ -19551,6 +20004,10 @@ begin
       and not exists (select from public.messages m where m.id = r.message_id and m.chat_id = v_chat.id)
   ) then
     return eve.refused('message_not_found', 'A search result names a message that is not in this chat.');
+  end if;
+  perform from public.chats c where c.id = v_chat.id for no key update;
+  if not found then
+    return eve.refused('chat_not_found');
   end if;
   with added as (
     insert into public.search_results as s (
@@ -19657,7 +20114,7 @@ begin
       ''found'', coalesce(
         jsonb_agg(
           jsonb_build_object(
-            ''message'', eve.message_json(b.id) - ''parts'', ''chat_title'', c.title, ''rank'', b.rank,
+            ''message'', (eve.messages_json(array[b.id]) -> 0)::jsonb - ''parts'', ''chat_title'', c.title, ''rank'', b.rank,
             ''excerpt'', ts_headline(''pg_catalog.russian'', left(m.content, 20000), $1, ''MaxFragments=2, MaxWords=25, MinWords=8'')
           )
           order by b.rank desc, m.id
@@ -25146,13 +25603,15 @@ comment on function public.eve_cached_content_change is 'Notes that a cached con
 
 CREATE OR REPLACE FUNCTION eve.waited_ms(booked_ms bigint, received_at timestamp with time zone, until timestamp with time zone)
  RETURNS bigint
- LANGUAGE sql
+ LANGUAGE plpgsql
  IMMUTABLE
  SET search_path TO ''
 AS $function$
-  select least(
+begin
+  return least(
     waited_ms.booked_ms, greatest(floor(extract(epoch from waited_ms.until - waited_ms.received_at) * 1000)::bigint, 0)
   );
+end;
 $function$;
 comment on function eve.waited_ms is 'Milliseconds that a request has waited by an instant, of those that its starts were booked ahead.';
 
@@ -25552,6 +26011,7 @@ begin
     update public.google_ai_api_keys k
     set is_active = coalesce(v_after.is_active, false), blocked_until = null, blocked_reason = null
     where k.id = v_key.id;
+    delete from eve.key_model_blocks b where b.key_id = v_key.id and v_after.is_active;
   end if;
   if eve_key_change.secret is not null then
     v_after.env_var_name := eve.store_key(v_key.id, eve_key_change.secret, eve_key_change.actor);
@@ -25572,6 +26032,27 @@ begin
 end;
 $function$;
 comment on function public.eve_key_change is 'Changes a key of the pool, or its secret too, if the fields that were seen are as they were.';
+
+CREATE OR REPLACE FUNCTION public.eve_key_remove(id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_key public.google_ai_api_keys;
+begin
+  perform pg_advisory_xact_lock(eve.routes_lock());
+  select * into v_key from public.google_ai_api_keys k where k.id = eve_key_remove.id for update;
+  if not found then
+    raise exception 'there is no key %', eve_key_remove.id using errcode = 'EV400';
+  elsif v_key.env_var_name like 'stage:%' then
+    raise exception '% is the key of a stage: it is removed there', v_key.key_alias using errcode = 'EV400';
+  end if;
+  delete from public.google_ai_api_keys k where k.id = v_key.id;
+  return to_jsonb(coalesce(v_key.key_alias, v_key.id::text));
+end;
+$function$;
+comment on function public.eve_key_remove is 'Removes a key of the pool for good; answers what it was called.';
 
 CREATE OR REPLACE FUNCTION eve.model_json(model public.google_ai_model_limits)
  RETURNS jsonb
@@ -25819,7 +26300,7 @@ begin
   select coalesce(jsonb_agg(to_jsonb(f)), '[]') into v_found
   from (
     (
-      select 'request' as kind, r.request_no::text as id, r.request_id as name, r.finished_at as at
+      select 'request' as kind, r.request_no::text as id, r.request_id as name, r.finished_at as at, null::text as tenant_id
       from eve.requests r
       where r.request_id = v_id or r.request_no = v_no
       order by r.finished_at desc
@@ -25827,17 +26308,17 @@ begin
     )
     union all
     (
-      select 'request', i.request_no::text, i.request_id, i.received_at
+      select 'request', i.request_no::text, i.request_id, i.received_at, null
       from eve.inflight i
       where i.request_id = v_id
       limit 10
     )
     union all
-    select 'job', j.id::text, j.request_id, j.submitted_at from eve.jobs j where j.id = v_uuid
+    select 'job', j.id::text, j.request_id, j.submitted_at, null from eve.jobs j where j.id = v_uuid
     union all
-    select 'chat', c.id::text, null, c.created_at from public.chats c where c.id = v_uuid
+    select 'chat', c.id::text, null, c.created_at, null from public.chats c where c.id = v_uuid
     union all
-    select 'post', p.id::text, p.external_id, p.created_at from public.posts p where p.id = v_uuid
+    select 'post', p.id::text, p.external_id, p.created_at, p.tenant_id from public.posts p where p.id = v_uuid
   ) f;
   return v_found;
 end;

@@ -19,6 +19,7 @@ export interface AdminAnswers {
   "GET /overview": Overview;
   "GET /find": { found: Found[] };
   "GET /keys": { keys: KeyOfPool[]; encryption: ProvidersAnswer["encryption"] };
+  "POST /keys/remove": { removed: string };
   "POST /keys/test": KeyTest;
   "GET /models/all": { models: ModelRow[] };
   "GET /limits": LimitsAnswer;
@@ -30,10 +31,11 @@ export interface AdminAnswers {
   "GET /requests/errors": { errors: BadRequests[] };
   "GET /usage": UsageAnswer;
   "GET /usage/parts": UsageParts;
-  "GET /alerts": { alerts: Alert[] };
+  "GET /alerts": { alerts: Alert[]; next_before: number | null };
   "GET /alerts/detail": { alert: AlertDetail };
   "POST /alerts/acknowledge": { alert: Alert };
   "POST /alerts/test": ChannelTests;
+  "POST /maintenance/run": OperationRun;
   "GET /consumers": ConsumersAnswer;
   "POST /consumers/add": ConsumerWithSecret;
   "POST /consumers/rotate": ConsumerWithSecret;
@@ -378,6 +380,13 @@ export interface AlertDetail extends Alert {
   }[];
 }
 
+export interface OperationRun {
+  /** `skipped`: another run of it was under way. */
+  status: "succeeded" | "skipped" | "failed";
+  /** Of a run that failed. */
+  error: string | null;
+}
+
 export interface ChannelTests {
   /** Null: it has taken the message. */
   channels: { name: string; error: string | null }[];
@@ -414,6 +423,8 @@ export interface Found {
   id: string;
   name: string | null;
   at: string | null;
+  /** Of a post whose it is; null of all else. */
+  tenant_id: string | null;
 }
 
 export interface KeyOfPool {

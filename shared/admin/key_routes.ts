@@ -100,6 +100,10 @@ export const keyRoutes = [
     }),
   ),
 
+  route("POST", "/keys/remove", z.strictObject({ id: z.uuid() }), async ({ dependencies }, { id }) => ({
+    removed: await dependencies.keyPool.removeKey(id),
+  })),
+
   // Asks Google with the secret of that name, or with this one, which need not be a key's yet: so a key is tested before it is added.
   route(
     "POST",

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { GatewayError } from "../contract/gateway_error.ts";
 import { REQUEST_STATES, USAGE_BY } from "../database/reading.ts";
 import { wholeDays } from "../runtime/pacific_days.ts";
 import { route } from "./route.ts";
@@ -8,6 +9,15 @@ const number = z.string().regex(/^\d{1,15}$/, "must be a whole number").transfor
 const text = z.string().trim().min(1).max(200);
 const share = z.number().min(0).max(0.9).optional();
 const limit = z.number().int().min(0).max(2_147_483_647).nullish();
+
+/** Less than a page waits; what is left of the work is done by the next run. */
+const RUN_TIME_LIMIT_MS = 20_000;
+
+/** What maintenance answers. */
+const operationRun = z.object({
+  status: z.enum(["succeeded", "skipped", "failed"]),
+  error: z.object({ detail: z.string() }).optional(),
+}).transform(({ status, error }) => ({ status, error: error?.detail ?? null }));
 
 /** What the pages show. The answers are those of the database's reading functions, by the names of the columns. */
 export const readingRoutes = [
@@ -219,6 +229,25 @@ export const readingRoutes = [
     "/alerts/test",
     z.strictObject({}),
     ({ dependencies, signal }) => dependencies.testChannels(signal),
+  ),
+
+  // What failed is run again, or what has not run, by whoever reads the alert about it.
+  route(
+    "POST",
+    "/maintenance/run",
+    z.strictObject({
+      operation: z.string().regex(/^[a-z][a-z0-9_]{0,62}$/, "must be the name of an operation"),
+    }),
+    async ({ dependencies, signal }, { operation }) => {
+      const response = await dependencies.runOperation(operation, RUN_TIME_LIMIT_MS, signal);
+      const answer = operationRun.safeParse(await response.json().catch(() => null));
+      if (answer.success) return answer.data;
+      throw new GatewayError(response.status === 404 ? "not_found" : "internal", {
+        message: response.status === 404
+          ? `There is no operation "${operation}".`
+          : "The function maintenance did not answer.",
+      });
+    },
   ),
 
   route(

@@ -46,6 +46,8 @@ export interface AdminDependencies extends SecretSources {
   allowPrivate: boolean;
   /** Passes a call on to llm-invoke with the project's own key. */
   invoke: (path: string, init: RequestInit) => Promise<Response>;
+  /** Passes the run of an operation on to maintenance with the project's own key. */
+  runOperation: (operation: string, timeLimitMs: number, signal: AbortSignal) => Promise<Response>;
   /** Sends a message to every channel of alerts. */
   testChannels: (signal: AbortSignal) => Promise<ChannelTests>;
   /** Passes a request for a token on to issue-kaggle-token with the project's own key. */

@@ -251,7 +251,7 @@ export const ERRORS = {
     status: 503,
     retryable: false,
     message:
-      "The secret of the gateway's key is not set. The owner should set the secret named by env_var_name and try again.",
+      "The secret of the gateway's key is not set, or the stored one cannot be read. The owner should set the secret named by env_var_name, or enter the key again.",
   },
   content_blocked: {
     status: 422,

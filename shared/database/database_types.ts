@@ -156,6 +156,7 @@ export type Database = {
           "description": string | null;
           "expires_at": string | null;
           "id": string;
+          "leaf_before": string | null;
           "leaf_id": string | null;
           "messages_count": number;
           "metadata": NonNullable<Json>;
@@ -174,6 +175,7 @@ export type Database = {
           "description"?: string | null;
           "expires_at"?: string | null;
           "id"?: string;
+          "leaf_before"?: string | null;
           "leaf_id"?: string | null;
           "messages_count"?: number;
           "metadata"?: NonNullable<Json>;
@@ -191,6 +193,7 @@ export type Database = {
           "description"?: string | null;
           "expires_at"?: string | null;
           "id"?: string;
+          "leaf_before"?: string | null;
           "leaf_id"?: string | null;
           "messages_count"?: number;
           "metadata"?: NonNullable<Json>;
@@ -1733,6 +1736,7 @@ export type Database = {
         Returns: Json;
       };
       "eve_key_checks": { Args: Record<PropertyKey, never>; Returns: Json };
+      "eve_key_remove": { Args: { "id": string }; Returns: Json };
       "eve_key_secret_changed": { Args: { "key_id": string; "secret_hash": string }; Returns: Json };
       "eve_key_states": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_keys_awaiting_secrets": { Args: Record<PropertyKey, never>; Returns: Json };

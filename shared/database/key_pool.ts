@@ -79,6 +79,8 @@ export interface KeyPool {
     changes: Partial<PoolKey>,
     entered?: EnteredSecret,
   ): Promise<PoolKey>;
+  /** For good; answers what it was called. A key of a stage is removed there. */
+  removeKey(id: string): Promise<string>;
   /** Of the keys whose secrets are in the database. */
   storedSecrets(): Promise<StoredSecret[]>;
   /** Those that are switched off or replaced, too. */
@@ -113,6 +115,7 @@ export function createKeyPool(transport: Transport): KeyPool {
       }, poolKey),
     changeKey: (id, seen, changes, entered) =>
       ask("eve_key_change", { id, seen, changes, ...(entered && secretFields(entered)) }, poolKey),
+    removeKey: (id) => ask("eve_key_remove", { id }, z.string()),
     storedSecrets: () => ask("eve_stored_keys", {}, z.array(stored)),
     models: () => ask("eve_model_rows", {}, z.array(model)),
     changeModel: (name, seen, changes, also) =>

@@ -456,6 +456,8 @@ const found = z.object({
   id: z.string(),
   name: z.string().nullable(),
   at: z.string().nullable(),
+  /** Of a post whose it is; null of all else. */
+  tenant_id: z.string().nullable(),
 });
 export type Found = z.output<typeof found>;
 

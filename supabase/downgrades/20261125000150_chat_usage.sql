@@ -9,6 +9,7 @@ set local lock_timeout = '10s';
 
 drop trigger eve_count_added on public.chat_shares;
 drop trigger eve_count_deleted on public.chat_shares;
+drop trigger eve_chat_goes on public.chats;
 drop trigger eve_count_chat on public.chats;
 drop trigger eve_count_added on public.message_images;
 drop trigger eve_count_deleted on public.message_images;
@@ -20,6 +21,8 @@ drop trigger eve_count_deleted on public.search_results;
 
 delete from eve.settings where name in ('chats_user_max', 'chats_user_max_messages', 'chats_user_max_bytes');
 
+drop function eve.chat_files_lock(uuid[]);
+drop function eve.chat_is_own_locked(uuid);
 drop function eve.chat_keeps(uuid, bigint, bigint);
 drop function eve.chat_owner_keeps(uuid, bigint, bigint, bigint);
 drop function eve.chat_steps(bigint, bigint);
@@ -27,6 +30,7 @@ drop function eve.message_bytes(text, jsonb);
 
 drop table eve.chat_owners;
 
+drop function eve.chat_goes();
 drop function eve.count_answer();
 drop function eve.count_chat();
 drop function eve.count_chat_rows();

@@ -16,7 +16,6 @@ drop function public.eve_chat(jsonb, uuid);
 drop function public.eve_chat_change(jsonb, uuid, jsonb);
 drop function public.eve_chat_create(jsonb, jsonb);
 drop function public.eve_chat_erase(jsonb, uuid);
-drop function public.eve_chat_files_left(jsonb, integer);
 drop function public.eve_chat_share(jsonb, uuid, text, jsonb, integer);
 drop function public.eve_chat_shared(text);
 drop function public.eve_chat_shares(jsonb, uuid);

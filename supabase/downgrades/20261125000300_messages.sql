@@ -4,7 +4,7 @@ set local lock_timeout = '10s';
 
 drop function eve.message_from(uuid, jsonb);
 drop function eve.message_from_actor(jsonb, uuid);
-drop function eve.message_json(uuid);
+drop function eve.message_json(public.messages);
 drop function eve.messages_json(uuid[]);
 drop function public.eve_chat_answer_begin(jsonb, uuid, jsonb, text, text);
 drop function public.eve_chat_answer_end(uuid, text, text, jsonb, jsonb);

@@ -16,6 +16,32 @@ drop table eve.stored_keys;
 
 drop function eve.forget_stored_key();
 
+CREATE OR REPLACE FUNCTION eve.alert_keys(missing_secrets uuid[])
+ RETURNS TABLE(kind text, subject text, severity text, message text, details jsonb)
+ LANGUAGE sql
+ SET search_path TO ''
+AS $function$
+  select 'key_disabled', k.id::text,
+    case when k.is_active and k.blocked_until < 'infinity' then 'warning' else 'critical' end,
+    format('Key %s is not used: %s', coalesce(k.key_alias, k.id::text), k.blocked_reason),
+    jsonb_build_object('key_alias', k.key_alias, 'quota_project', k.quota_project, 'reason', k.blocked_reason)
+  from public.google_ai_api_keys k
+  where k.blocked_reason <> 'secret_missing' and (k.is_active is not true or k.blocked_until > eve.clock())
+  union all
+  select 'secret_missing', k.id::text, 'warning',
+    format('Key %s is not used: there is no secret named %s', coalesce(k.key_alias, k.id::text), coalesce(k.env_var_name, '(env_var_name is empty)')),
+    jsonb_build_object('key_alias', k.key_alias, 'quota_project', k.quota_project, 'env_var_name', k.env_var_name)
+  from public.google_ai_api_keys k
+  where k.is_active
+    and (k.id = any (alert_keys.missing_secrets) or (k.blocked_reason = 'secret_missing' and k.blocked_until > eve.clock()))
+  union all
+  select 'model_unavailable', b.key_id::text || ' ' || b.model, 'warning',
+    format('Key %s is not used for %s: %s', coalesce(k.key_alias, k.id::text), b.model, b.reason),
+    jsonb_build_object('key_alias', k.key_alias, 'model', b.model, 'reason', b.reason)
+  from eve.key_model_blocks b
+  join public.google_ai_api_keys k on k.id = b.key_id and k.is_active
+  where b.blocked_until > eve.clock();
+$function$;
 CREATE OR REPLACE FUNCTION public.eve_provider_ciphertexts()
  RETURNS jsonb
  LANGUAGE sql
@@ -76,3 +102,6 @@ AS $function$
   );
 $function$;
 comment on function public.eve_stage_credential(text) is 'The encrypted key behind the env_var_name stage:POEM, and the settings that go with it; null if there is none.';
+update eve.alert_kinds k
+set advice = 'Set the secret that the key''s env_var_name names, or correct the name. The key is used again by itself once the secret is there.'
+where k.kind = 'secret_missing' and k.advice like '%A key that is stored here%';

@@ -7,5 +7,6 @@ drop function eve.pool_key_json(public.google_ai_api_keys);
 drop function eve.require_free_alias(text, uuid);
 drop function public.eve_key_add(text, text, text, integer, text, jsonb, text);
 drop function public.eve_key_change(uuid, jsonb, jsonb, jsonb, text);
+drop function public.eve_key_remove(uuid);
 drop function public.eve_model_change(text, jsonb, jsonb, jsonb, text, text);
 drop function public.eve_model_rows();

@@ -147,7 +147,7 @@ create index if not exists inflight_waiting_idx on eve.inflight (model, queued_m
 comment on table eve.inflight is 'Requests that are running: one row each, with the reservation of the current attempt. Small, whatever the audit''s size.';
 comment on column eve.inflight.state is 'reserved: an attempt holds a slot. waiting: batch that waits in the queue and holds none yet. between: the last attempt has failed, the next has not been reserved.';
 comment on column eve.inflight.queued_ms is 'When batch that waits came, in milliseconds since 1970: its place in the queue. start_ms is then when it is to ask again.';
-comment on column eve.inflight.any_lane is 'Whether batch that waits may start on any lane of its model; false: some of its keys are excluded, and it waits for this one.';
+comment on column eve.inflight.any_lane is 'Whether batch that waits may start on any lane of its model; false: it waits for this one, for its tokens or because some of its keys are excluded.';
 comment on column eve.inflight.tokens is 'Input tokens booked, after the model''s factor.';
 comment on column eve.inflight.start_ms is 'The start that the caller was told, in milliseconds since 1970; bucket_ms: the bucket it is booked in.';
 comment on column eve.inflight.day_ends_ms is 'The Pacific midnight that ended the lane''s day at the time of booking: which count to give it back to.';

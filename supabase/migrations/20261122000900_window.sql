@@ -361,10 +361,11 @@ $$;
 -- nothing to correct.
 create or replace function eve.adjust_bucket(lane_id bigint, bucket_ms bigint, class text, starts integer, tokens bigint)
 returns void
-language sql
+language plpgsql
 volatile
 set search_path = ''
 as $$
+begin
   update eve.lane_buckets b
   set starts = greatest(b.starts + adjust_bucket.starts, 0),
     tokens = greatest(b.tokens + adjust_bucket.tokens, 0),
@@ -372,4 +373,5 @@ as $$
     batch_tokens = greatest(b.batch_tokens + case adjust_bucket.class when 'batch' then adjust_bucket.tokens else 0 end, 0)
   where b.lane_id = adjust_bucket.lane_id and b.at_ms = adjust_bucket.bucket_ms
     and (adjust_bucket.starts <> 0 or adjust_bucket.tokens <> 0);
+end;
 $$;

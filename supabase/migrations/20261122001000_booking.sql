@@ -32,12 +32,10 @@ comment on type eve.pool_pace is 'Of all lanes that serve a model: the window ov
 --     included. Each place is free for half a second before batch takes it, which is where the wait below half an interval
 --     comes from. Without the 0.8 % the median is half an interval and a little; with 2 % use falls to 97.5 %.
 --   Half an interval of credit for a batch call that asks late: without it the lateness of each adds up; with two intervals the
---     95th percentile on small lanes doubles. For tokens a whole interval: prompts differ in size, so they come less evenly
---     (bench:quota, tokens, batch only, 1 and 2 projects: 93.5 and 93.3 % used with half of one, 95.6 and 94.9 with one).
---     More of it gains about one per cent, as much as runs of 8 and 12 minutes differ by (1 and 5 projects; who waits asks after half
---     of the time of those before it: 96.1 and 94.7 % with one interval; after a quarter: 96.9 and 95.0 with one, 96.2 and 95.5
---     with two, 97.0 and 95.7 with three; after a tenth: 96.4 and 95.7 with three, 97.1 and 96.8 with twenty, which is hardly a
---     pace any more). To ask sooner is a question and a row version each.
+--     95th percentile on small lanes doubles. Where a prompt takes more of the tokens than of the starts, three: prompts differ in
+--     size, so what falls free fits the next one late, and what it is late by is lost at every turn of the window.
+--     bench:quota, tokens, batch only, 20 minutes, 1 and 2 projects, means of 3 seeds: 98.3 and 97.9 % used with one interval, 98.0 and
+--     98.4 with two, 98.4 and 98.7 with three (5 projects: 99.1), 98.4 and 98.7 with six, 96.7 and 99.0 with twelve, which is hardly a pace.
 create or replace function eve.next_pace(
   pace_ms bigint, now_ms bigint, interval_ms double precision, credit double precision default 0.5
 )
@@ -51,7 +49,8 @@ begin
     when next_pace.interval_ms is null then next_pace.pace_ms
     -- Never far ahead: interactive callers who have booked a minute ahead must not stop batch for longer.
     else least(
-      greatest(next_pace.pace_ms, next_pace.now_ms - (next_pace.interval_ms * next_pace.credit)::bigint) + (next_pace.interval_ms * 1.008)::bigint,
+      greatest(next_pace.pace_ms, next_pace.now_ms - (next_pace.interval_ms * next_pace.credit)::bigint)
+        + (next_pace.interval_ms * case when next_pace.credit > 0.5 then 1.002 else 1.008 end)::bigint,
       next_pace.now_ms + greatest(20000, (2 * next_pace.interval_ms)::bigint)
     )
   end;
@@ -62,24 +61,28 @@ $$;
 -- ones fall free: after a burst they do not for a minute, and callers who come towards its end would wait for that long.
 create or replace function eve.spread_ms(lane_ids bigint[], interval_ms double precision, window_ms bigint, now_ms bigint)
 returns double precision
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select greatest(
-    spread_ms.interval_ms,
-    max(
-      (used.at_ms + spread_ms.window_ms - spread_ms.now_ms)
-        -- A tenth of what is free to spare; and the first of those that fall free then may be waited for.
-        / greatest(0.9 * (spread_ms.window_ms / spread_ms.interval_ms - used.all_starts) + used.freed_before + 1, 1)
+begin
+  return (
+    select greatest(
+      spread_ms.interval_ms,
+      max(
+        (used.at_ms + spread_ms.window_ms - spread_ms.now_ms)
+          -- A tenth of what is free to spare; and the first of those that fall free then may be waited for.
+          / greatest(0.9 * (spread_ms.window_ms / spread_ms.interval_ms - used.all_starts) + used.freed_before + 1, 1)
+      )
     )
-  )
-  from (
-    select b.at_ms, sum(b.starts) over () as all_starts,
-      coalesce(sum(b.starts) over (order by b.at_ms groups between unbounded preceding and 1 preceding), 0) as freed_before
-    from eve.lane_buckets b
-    where b.lane_id = any (spread_ms.lane_ids) and b.at_ms > spread_ms.now_ms - spread_ms.window_ms
-  ) used;
+    from (
+      select b.at_ms, sum(b.starts) over () as all_starts,
+        coalesce(sum(b.starts) over (order by b.at_ms groups between unbounded preceding and 1 preceding), 0) as freed_before
+      from eve.lane_buckets b
+      where b.lane_id = any (spread_ms.lane_ids) and b.at_ms > spread_ms.now_ms - spread_ms.window_ms
+    ) used
+  );
+end;
 $$;
 
 -- When batch that is paced may start next. Its floor is its own, whatever interactive callers take; a quarter sooner than even,
@@ -102,22 +105,27 @@ end;
 $$;
 
 -- Batch that waits for a lane of a model and came earlier: one line for all lanes, since a place that falls free on any of them is
--- for the first. Who was to ask more than 1.5 s ago and has not is not waited for. `wait_ms`: for how long to let them go first.
+-- for the first; but who waits for the tokens of one lane (not any_lane) is before nobody on the others. Who was to ask more than
+-- 1.5 s ago and has not is not waited for. `wait_ms`: for how long to let them go first; `tokens`: what they will take;
+-- `bound`: all of them wait for this lane, so when they start on it can be told.
 create or replace function eve.queued_before(
   model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, interval_ms double precision,
-  token_ms double precision, out calls bigint, out wait_ms bigint
+  token_ms double precision, out calls bigint, out wait_ms bigint, out tokens bigint, out bound boolean
 )
 language plpgsql
 stable
 set search_path = ''
 as $$
 begin
-  -- Half of the time that they will take at most: nobody wakes who sleeps too long when places come free sooner, and to ask too
-  -- early costs a question. bench:quota, tokens, batch only, 1 and 2 projects: 95.6 and 94.9 % used with the whole time, 96.1 and
-  -- 97.2 with half of it, 96.9 and 98.2 with a quarter, which asks twice as often.
+  -- Until the last of them was told to start; and half of the time that those between will take at most: nobody wakes who sleeps
+  -- too long when places come free sooner, and to ask too early costs a question.
   select count(*),
-    greatest(ceil(0.5 * count(*) * queued_before.interval_ms), ceil(0.5 * sum(i.tokens) * queued_before.token_ms), 1)::bigint
-  into calls, wait_ms
+    greatest(
+      max(i.start_ms) - queued_before.now_ms + 20, ceil(0.5 * (count(*) - 1) * queued_before.interval_ms),
+      ceil(0.5 * (sum(i.tokens) - (array_agg(i.tokens order by i.queued_ms, i.request_no))[1]) * queued_before.token_ms), 20
+    )::bigint,
+    sum(i.tokens), bool_and(not i.any_lane)
+  into calls, wait_ms, tokens, bound
   from eve.inflight i
   where i.model = queued_before.model and i.state = 'waiting' and i.start_ms > queued_before.now_ms - 1500
     and (i.any_lane or i.lane_id = queued_before.lane_id)
@@ -217,10 +225,11 @@ begin
   end if;
   if with_start.paced then
     v_lane.pace_ms := eve.next_pace(
-      greatest((pace).pace_ms, v_lane.pace_ms), with_start.now_ms, coalesce((pace).spread_ms, (pace).interval_ms)
+      greatest((pace).pace_ms, v_lane.pace_ms), with_start.now_ms, coalesce((pace).spread_ms, (pace).interval_ms),
+      case when (pace).token_ms * with_start.tokens > (pace).interval_ms then 3 else 0.5 end -- The tokens are what is scarce.
     );
     v_lane.token_pace_ms := eve.next_pace(
-      greatest((pace).token_pace_ms, v_lane.token_pace_ms), with_start.now_ms, (pace).token_ms * with_start.tokens, 1
+      greatest((pace).token_pace_ms, v_lane.token_pace_ms), with_start.now_ms, (pace).token_ms * with_start.tokens, 3
     );
   end if;
   v_lane.turns := v_lane.turns + 1;

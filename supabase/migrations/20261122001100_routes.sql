@@ -25,7 +25,7 @@ create table if not exists eve.routes (
 comment on table eve.routes is 'Which lanes serve a model that is asked for, as far as that can be said beforehand: the lanes whose keys come first. Made from keys, models and limits, and dropped when one of them changes.';
 comment on column eve.routes.model is 'The model asked for; served is the one that serves.';
 comment on column eve.routes.lanes is 'How many lanes the model has here.';
-comment on column eve.routes.stale_ms is 'Not believed from then on (milliseconds since 1970): a minute after it was made, or when the block of a key ends.';
+comment on column eve.routes.stale_ms is 'Not believed from then on (milliseconds since 1970): ten minutes after it was made (triggers drop it sooner where something changes), or when the block of a key ends.';
 comment on column eve.routes.bucket_ms is 'Width of the lane''s buckets.';
 comment on column eve.routes.interval_ms is 'As in eve.pool_pace; token_ms likewise.';
 comment on column eve.routes.even_share is 'Tokens a minute over requests a minute: above it tokens are what is scarce.';
@@ -218,7 +218,7 @@ begin
     select
     from eve.routes r
     join eve.lanes l on l.id = r.lane_id
-    where r.model = make_route.requested_model and make_route.now_ms between r.stale_ms - 60000 and r.stale_ms - 1
+    where r.model = make_route.requested_model and make_route.now_ms between r.stale_ms - 600000 and r.stale_ms - 1
   ) or not pg_try_advisory_xact_lock_shared(eve.routes_lock())
     or not pg_try_advisory_xact_lock(hashtextextended('eve.routes ' || make_route.requested_model, 0)) then
     return;
@@ -230,7 +230,7 @@ begin
   end if;
   -- A block that ends brings back a key, which may come first.
   select least(
-    make_route.now_ms + 60000,
+    make_route.now_ms + 600000,
     (
       select ceil(extract(epoch from min(ends.at)) * 1000)::bigint
       from (

@@ -16,6 +16,7 @@ begin
       aliases text[],
       env_var_names text[],
       lanes bigint,
+      bound boolean,
       contended boolean,
       tokens bigint,
       start_ms bigint,
@@ -41,11 +42,13 @@ comment on type eve.placement is 'What became of a call on the lanes of one mode
 -- The code of a refusal that a limit of a lane is the reason of.
 create or replace function eve.refusal_by(limit_name text)
 returns text
-language sql
+language plpgsql
 immutable
 set search_path = ''
 as $$
-  select case refusal_by.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
+begin
+  return case refusal_by.limit_name when 'rpd' then 'daily_limit' when 'blocked' then 'lane_blocked' else 'rate_limited' end;
+end;
 $$;
 
 -- Why a call can start on none of a model's lanes, of which so many are too small for it.
@@ -128,6 +131,45 @@ begin
 end;
 $$;
 
+-- When batch can start on a lane, or is to ask again: behind those who came before it, and not before its pace allows. `bound`: it
+-- waits for tokens, and for those of this lane. What another lane has free meanwhile is too little for it, and is for whoever it
+-- is enough for. (bench:quota, tokens, batch only, 5 projects: 95.6 % used with one line for all lanes, so 99.1.)
+create or replace function eve.batch_start(
+  call eve.call, lane eve.lanes, limits eve.lane_limits, lanes bigint, pace eve.pool_pace, contended boolean, tokens bigint,
+  queued_ms bigint, now_ms bigint,
+  out start_ms bigint, out limit_name text, out day_left bigint, out bound boolean
+)
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_ahead constant record := eve.queued_before(
+    (lane).model, (lane).id, batch_start.queued_ms, (call).request_no, batch_start.now_ms, (pace).interval_ms, (pace).token_ms
+  );
+  -- Where all before it wait for this lane, it starts when there is room for them and for itself, and need not ask before.
+  v_line_tokens constant bigint := case
+    when (v_ahead.bound or batch_start.lanes = 1) and batch_start.tokens + v_ahead.tokens <= (limits).tpm then v_ahead.tokens
+    else 0
+  end;
+begin
+  select f.start_ms, f.limit_name, f.day_left
+  into start_ms, limit_name, day_left
+  from eve.earliest_start(
+    lane, limits, 'batch', batch_start.contended, batch_start.tokens + v_line_tokens, batch_start.now_ms,
+    case
+      -- Alone on lanes that are nearly empty batch goes as it comes; otherwise one by one.
+      when batch_start.contended or not eve.may_burst(lane, limits, batch_start.tokens, batch_start.now_ms) then eve.pace_allows(pace)
+      else 0
+    end
+  ) f;
+  if v_ahead.calls > 0 then
+    start_ms := case when start_ms is not null then greatest(start_ms, batch_start.now_ms + v_ahead.wait_ms) end;
+  end if;
+  bound := batch_start.lanes > 1 and limit_name = 'tpm' and (v_ahead.calls = 0 or v_line_tokens > 0);
+end;
+$$;
+
 -- Of the lanes that serve a model the one on which a call can start first. `found` says when, second_ms when the next best could;
 -- `only_lane`: the one that the caller holds already. `missing`: a lane is to be made first; `count`: the prompt is to be counted upstream first.
 create or replace function eve.choose_lane(
@@ -149,11 +191,18 @@ declare
   v_start bigint;
   v_limit text;
   v_day_left bigint;
-  v_ahead record;
   v_contended boolean;
   v_pace eve.pool_pace;
   v_too_small integer := 0;
   v_share_wait bigint;
+  v_bound boolean;
+  v_stays boolean;
+  -- Batch that was told to wait for this lane's tokens waits for no other: see below.
+  v_own_lane constant bigint := case when v_batch then (
+    select i.lane_id
+    from eve.inflight i
+    where i.request_no = (call).request_no and i.state = 'waiting' and not i.any_lane
+  ) end;
 begin
   v_best.served := (served).model;
   v_best.tokens := v_tokens;
@@ -177,7 +226,7 @@ begin
     from eve.lanes_for(served, choose_lane.now_ms, (call).exclude_keys, (call).avoid_keys) o
     left join eve.lanes l on l.id = o.lane_id
     where choose_lane.only_lane is null or o.lane_id = choose_lane.only_lane
-    order by missing desc, bound_ms, o.avoided, o.priority, l.day_starts, l.turns, l.id
+    order by missing desc, o.lane_id = v_own_lane desc nulls last, bound_ms, o.avoided, o.priority, l.day_starts, l.turns, l.id
   loop
     v_best.lanes := v_lane.lanes;
     if v_lane.missing then
@@ -212,16 +261,16 @@ begin
       v_best.second_ms := least(v_best.second_ms, v_lane.bound_ms);
       exit;
     else
-      v_fit := eve.earliest_start(
-        v_lane.state, v_lane.limits, choose_lane.class, v_contended, v_tokens, choose_lane.now_ms,
-        case
-          when not v_batch then (v_lane.state).interactive_tail_ms
-          -- Alone on lanes that are nearly empty batch goes as it comes; otherwise one by one.
-          when v_contended or not eve.may_burst(v_lane.state, v_lane.limits, v_tokens, choose_lane.now_ms)
-            then eve.pace_allows(v_pace)
-          else 0
-        end
-      );
+      if v_batch then
+        v_fit := eve.batch_start(
+          call, v_lane.state, v_lane.limits, v_lane.lanes, v_pace, v_contended, v_tokens, choose_lane.queued_ms, choose_lane.now_ms
+        );
+        v_bound := v_fit.bound;
+      else
+        v_fit := eve.earliest_start(
+          v_lane.state, v_lane.limits, 'interactive', v_contended, v_tokens, choose_lane.now_ms, (v_lane.state).interactive_tail_ms
+        );
+      end if;
       v_start := v_fit.start_ms;
       v_limit := v_fit.limit_name;
       v_day_left := v_fit.day_left;
@@ -229,15 +278,6 @@ begin
         v_share_wait := eve.wait_for_share(call, v_lane.lane_id, v_lane.limits, v_tokens, v_start, choose_lane.now_ms);
         v_best.refusal_wait := least(v_best.refusal_wait, v_share_wait);
         v_start := case when v_share_wait is null then v_start end;
-      end if;
-      if v_batch and v_start is not null then
-        v_ahead := eve.queued_before(
-          (served).model, v_lane.lane_id, choose_lane.queued_ms, (call).request_no, choose_lane.now_ms, v_lane.interval_ms,
-          v_lane.token_ms
-        );
-        if v_ahead.calls > 0 then
-          v_start := v_start + v_ahead.wait_ms;
-        end if;
       end if;
     end if;
     if v_best.status = 'count' or v_best.start_ms is null and v_start is not null or v_start < v_best.start_ms then
@@ -251,7 +291,9 @@ begin
       v_best.key_ids := v_lane.key_ids;
       v_best.aliases := v_lane.aliases;
       v_best.env_var_names := v_lane.env_var_names;
-      exit when v_best.status = 'count';
+      v_stays := v_lane.lane_id = v_own_lane and v_limit is distinct from 'blocked';
+      v_best.bound := v_stays or v_bound;
+      exit when v_best.status = 'count' or v_stays;
     elsif v_start is not null then
       v_best.second_ms := least(v_best.second_ms, v_start);
     elsif v_best.start_ms is null then

@@ -176,7 +176,8 @@ begin
       (call).token_id, (scope).class, (call).endpoint, (place).requested_model, (place).served, (call).attempt, v_state,
       (place).lane_id, note_attempt.key_id, (place).start_ms, coalesce((place).bucket_ms, (place).start_ms),
       coalesce((place).day_ends_ms, 0), (place).tokens, (call).tokens, coalesce((place).output_tokens, 0),
-      case when v_state = 'waiting' then note_attempt.queued_ms end, (call).exclude_keys = '{}', v_lease,
+      case when v_state = 'waiting' then note_attempt.queued_ms end,
+      (call).exclude_keys = '{}' and (place).bound is not true, v_lease,
       to_timestamp(note_attempt.now_ms / 1000.0), coalesce((place).wait_ms, 0), (call).trace_id,
       coalesce((call).metadata, '{}'), (call).request_hash, (call).call_id
     )
@@ -189,7 +190,8 @@ begin
       bucket_ms = coalesce((place).bucket_ms, (place).start_ms), day_ends_ms = coalesce((place).day_ends_ms, 0),
       tokens = (place).tokens, output_tokens = coalesce((place).output_tokens, 0),
       estimated_tokens = case when i.state = 'reserved' then i.estimated_tokens else (call).tokens end,
-      queued_ms = case when v_state = 'waiting' then note_attempt.queued_ms end, any_lane = (call).exclude_keys = '{}',
+      queued_ms = case when v_state = 'waiting' then note_attempt.queued_ms end,
+      any_lane = (call).exclude_keys = '{}' and (place).bound is not true,
       lease_until = v_lease,
       call_id = (call).call_id,
       -- What it waited until now, and what it is to wait.
@@ -252,14 +254,10 @@ set enable_seqscan = 'off'
 set jit = 'off'
 as $$
 declare
-  v_call eve.call := row(
-    eve_reserve.request_id, eve_reserve.models, eve_reserve.tokens, eve_reserve.consumer_id, eve_reserve.class,
-    eve_reserve.max_wait_ms, eve_reserve.attempt, eve_reserve.exclude_keys, eve_reserve.avoid_keys, eve_reserve.lease_ms,
-    eve_reserve.token_id, eve_reserve.endpoint, eve_reserve.trace_id, eve_reserve.metadata, eve_reserve.request_hash,
-    eve_reserve.counted, eve_reserve.request_no, eve_reserve.deadline, eve_reserve.call_id, eve_reserve.max_output_tokens
-  )::eve.call;
-  v_now constant bigint := eve.clock_ms();
+  v_call eve.call;
+  v_now bigint;
   v_ended text;
+  v_answer jsonb;
   v_known record;
   v_running eve.inflight;
   v_spends boolean;
@@ -267,10 +265,24 @@ declare
   v_queued bigint;
   v_only_lane bigint;
   v_place eve.placement;
-  v_model public.google_ai_model_limits;
   v_key integer;
   v_request_no bigint;
 begin
+  if attempt = 1 and request_no is null and token_id is null and exclude_keys = '{}' and avoid_keys = '{}'
+    and (max_output_tokens < 0) is not true then
+    v_answer := eve.reserve_plain(
+      request_id, models, tokens, consumer_id, class, max_wait_ms, lease_ms, endpoint, trace_id, metadata, request_hash, counted,
+      deadline, call_id
+    );
+    if v_answer is not null then
+      return v_answer;
+    end if;
+  end if;
+  v_call := row(
+    request_id, models, tokens, consumer_id, class, max_wait_ms, attempt, exclude_keys, avoid_keys, lease_ms, token_id, endpoint,
+    trace_id, metadata, request_hash, counted, request_no, deadline, call_id, max_output_tokens
+  )::eve.call;
+  v_now := eve.clock_ms();
   perform eve.check_call(v_call);
   perform eve.stop_when_late(v_call.deadline);
   -- A caller that may not call any more is told nothing, not even what it was told before.
@@ -300,7 +312,6 @@ begin
     end if;
     return eve.refuse(v_call, v_scope.class, v_scope.refusal, null, v_scope.limit_name, v_scope.wait_ms);
   end if;
-
   -- A start that is booked again goes before all that wait.
   v_queued := case v_running.state when 'waiting' then v_running.queued_ms when 'reserved' then 0 else v_now end;
   v_place := eve.place_on_first(v_call, v_scope, v_queued, v_only_lane);
@@ -340,11 +351,10 @@ begin
   end if;
   -- For those who come after.
   perform eve.make_route(v_place.requested_model, v_now);
-  v_model := eve.served_model(v_place.requested_model);
   return eve.granted(
     eve.route_answer(
-      v_place.requested_model, v_model, v_place.key_ids[v_key], v_place.aliases[v_key], v_place.env_var_names[v_key], v_place.lane_id,
-      v_place.quota_key
+      v_place.requested_model, eve.served_model(v_place.requested_model), v_place.key_ids[v_key], v_place.aliases[v_key],
+      v_place.env_var_names[v_key], v_place.lane_id, v_place.quota_key
     ),
     v_request_no, v_call.attempt, v_scope.class, v_scope.capture, v_place.tokens, v_place.wait_ms, v_place.start_ms,
     v_call.lease_ms,

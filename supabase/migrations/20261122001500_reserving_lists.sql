@@ -54,7 +54,7 @@ begin
         else l.pace_ms
       end,
       token_pace_ms = case
-        when w.paced then eve.next_pace(greatest(l.token_pace_ms, w.token_pace_ms), now_ms, w.token_ms * w.tokens, 1)
+        when w.paced then eve.next_pace(greatest(l.token_pace_ms, w.token_pace_ms), now_ms, w.token_ms * w.tokens, 3)
         else l.token_pace_ms
       end,
       day_starts = l.day_starts + w.calls,
@@ -229,6 +229,8 @@ declare
   v_count constant integer := case
     when jsonb_typeof(eve_reserve_many.calls) = 'array' then jsonb_array_length(eve_reserve_many.calls) else 0
   end;
+  v_alone eve.call;
+  v_answer jsonb;
   v_plain eve.list_calls;
   v_chosen eve.list_choice;
   v_booked eve.list_booking;
@@ -242,6 +244,26 @@ declare
 begin
   if v_count not between 1 and 100 then
     raise exception 'calls must be a list of 1 to 100' using errcode = 'EV400';
+  end if;
+  if v_count = 1 then
+    -- What a list saves is shared by its calls. One alone goes as it would by itself, if it may go at once.
+    v_alone := jsonb_populate_record(null::eve.call, eve_reserve_many.calls -> 0);
+    if v_alone.attempt = 1 and v_alone.request_no is null and v_alone.token_id is null and v_alone.exclude_keys = '{}'
+      and v_alone.avoid_keys = '{}' then
+      begin
+        v_answer := eve.reserve_plain(
+          v_alone.request_id, v_alone.models, v_alone.tokens, v_alone.consumer_id, v_alone.class, v_alone.max_wait_ms,
+          v_alone.lease_ms, v_alone.endpoint, v_alone.trace_id, v_alone.metadata, v_alone.request_hash, v_alone.counted,
+          v_alone.deadline, v_alone.call_id
+        );
+      exception
+        when lock_not_available then
+          return '[null]';
+      end;
+      if v_answer is not null then
+        return jsonb_build_array(v_answer);
+      end if;
+    end if;
   end if;
   v_plain := eve.read_list(eve_reserve_many.calls);
   for v_round in 1..3 loop

@@ -85,10 +85,11 @@ $$;
 -- An attempt that another one is to follow.
 create or replace function eve.note_earlier_attempt(running eve.inflight, ended eve.requests)
 returns void
-language sql
+language plpgsql
 volatile
 set search_path = ''
 as $$
+begin
   insert into eve.earlier_attempts (
     request_no, settled_at, start_ms, lane_id, tokens_booked, output_booked, input_tokens, output_tokens, thoughts_tokens, cached_tokens,
     total_tokens, latency_ms, attempt, bucket_after_ms, upstream_status, usage_estimated, dispatched, key_id, model, class,
@@ -101,16 +102,19 @@ as $$
     (running).key_id, (running).model, (running).class, (ended).state, (ended).error_code, (ended).error_detail,
     (ended).finish_reason
   );
+end;
 $$;
 
 -- Whether calls are written to public.token_usage too: the setting token_usage_rows.
 create or replace function eve.writes_token_usage()
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select coalesce((select s.value from eve.settings s where s.name = 'token_usage_rows'), 1) <> 0;
+begin
+  return coalesce((select s.value from eve.settings s where s.name = 'token_usage_rows'), 1) <> 0;
+end;
 $$;
 
 -- A row of public.token_usage. One that its owner's own rules refuse must not stop a settlement: the books are in eve.attempts,
@@ -141,13 +145,15 @@ $$;
 -- Slim: the key and the rest are in eve.requests, by request_id.
 create or replace function eve.usage_meta(consumer_id uuid, attempt integer, estimated boolean)
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
       'source', 'eve', 'consumer', (select c.name from eve.consumers c where c.id = usage_meta.consumer_id)
     )
     || case when usage_meta.attempt > 1 then jsonb_build_object('attempt', usage_meta.attempt) else '{}' end
     || case when usage_meta.estimated then '{"estimated": true}' else '{}'::jsonb end;
+end;
 $$;

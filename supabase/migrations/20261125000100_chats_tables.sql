@@ -29,7 +29,7 @@ begin
     from (values
       ('chats', 'id', 'uuid'), ('chats', 'title', 'text'), ('chats', 'user_id', 'text'), ('chats', 'owner', 'uuid'),
       ('chats', 'consumer_id', 'uuid'), ('chats', 'description', 'text'), ('chats', 'metadata', 'jsonb'),
-      ('chats', 'leaf_id', 'uuid'), ('chats', 'messages_count', 'bigint'), ('chats', 'stored_bytes', 'bigint'),
+      ('chats', 'leaf_id', 'uuid'), ('chats', 'leaf_before', 'uuid'), ('chats', 'messages_count', 'bigint'), ('chats', 'stored_bytes', 'bigint'),
       ('chats', 'created_at', 'timestamptz'), ('chats', 'updated_at', 'timestamptz'),
       ('chats', 'archived_at', 'timestamptz'), ('chats', 'deleted_at', 'timestamptz'), ('chats', 'expires_at', 'timestamptz'),
       ('messages', 'id', 'uuid'), ('messages', 'chat_id', 'uuid'), ('messages', 'parent_id', 'uuid'), ('messages', 'role', 'text'),
@@ -90,6 +90,7 @@ alter table public.chats
   add column if not exists description text,
   add column if not exists metadata jsonb not null default '{}',
   add column if not exists leaf_id uuid,
+  add column if not exists leaf_before uuid,
   add column if not exists messages_count bigint not null default 0,
   add column if not exists stored_bytes bigint not null default 0,
   add column if not exists created_at timestamptz not null default now(),
@@ -102,6 +103,7 @@ comment on column public.chats.user_id is 'The app''s own name for the user whos
 comment on column public.chats.owner is 'The signed-in user (auth.users) whose it is; null: an app''s.';
 comment on column public.chats.consumer_id is 'The consumer that made it and alone sees it; null: a signed-in user''s or the project''s.';
 comment on column public.chats.leaf_id is 'The message with which the conversation goes on if nobody says otherwise.';
+comment on column public.chats.leaf_before is 'What leaf_id was before: what the newest message follows, unless it said otherwise.';
 comment on column public.chats.messages_count is 'Messages in it, counted as they come.';
 comment on column public.chats.stored_bytes is 'What all that is in it takes, counted as it comes (20261125000150_chat_usage.sql says how).';
 comment on column public.chats.deleted_at is 'Deleted, and can be restored until retention takes it away.';

@@ -282,7 +282,7 @@ begin
     updated_at = greatest(v_now, c.updated_at + interval '1 microsecond')
   where c.id = v_chat.id
   returning * into v_chat;
-  return jsonb_build_object('status', 'changed', 'chat', eve.chat_json(v_chat));
+  return case when found then jsonb_build_object('status', 'changed', 'chat', eve.chat_json(v_chat)) else eve.refused('chat_not_found') end;
 end;
 $$;
 comment on function public.eve_chat_change is 'Renames, archives, deletes or restores a chat.';
@@ -305,6 +305,10 @@ begin
     return v_refusal;
   end if;
   perform from public.chats c where c.id = v_chat.id for update;
+  if not found then
+    -- Somebody else has erased it meanwhile.
+    return eve.refused('chat_not_found');
+  end if;
   v_receipt := jsonb_build_object(
     'status', 'erased', 'erased_at', eve.clock(), 'chat_id', v_chat.id,
     'messages', (select count(*) from public.messages m where m.chat_id = v_chat.id),
@@ -327,31 +331,6 @@ end;
 $$;
 comment on function public.eve_chat_erase is 'Takes a chat away for good, with all that is in it.';
 
--- Of files that an erased chat used, those that nothing uses any more, marked as deleting: to be deleted where they are stored.
-create or replace function public.eve_chat_files_left(files jsonb, lease_s integer default 120)
-returns jsonb
-language sql
-volatile
-set search_path = ''
-as $$
-  with unused as materialized (
-    select o.tenant_id, o.file_sha256
-    from jsonb_to_recordset(eve_chat_files_left.files) as f (tenant_id text, sha256 text)
-    join public.media_objects o on o.tenant_id = f.tenant_id and o.file_sha256 = f.sha256
-    where o.refs_count = 0 and o.state in ('stored', 'verified')
-    order by o.tenant_id, o.file_sha256
-    for update of o skip locked
-  ), marked as (
-    update public.media_objects o
-    set state = 'deleting', expires_at = eve.clock() + make_interval(secs => least(greatest(eve_chat_files_left.lease_s, 30), 600))
-    from unused u
-    where o.tenant_id = u.tenant_id and o.file_sha256 = u.file_sha256
-    returning eve.media_to_delete(o) as one
-  )
-  select coalesce(jsonb_agg(m.one), '[]') from marked m;
-$$;
-comment on function public.eve_chat_files_left is 'Files of an erased chat that nothing uses any more.';
-
 -- A snapshot of the conversation as it stands, for anyone who has the link. The link's secret part is known to the caller alone.
 create or replace function public.eve_chat_share(actor jsonb, chat_id uuid, token_hash text, snapshot jsonb, expires_in_s integer default null)
 returns jsonb
@@ -372,8 +351,10 @@ begin
   elsif octet_length(eve_chat_share.snapshot::text) > 5000000 then
     raise exception 'this conversation is too long to be shared: its snapshot has over 5 MB' using errcode = 'EV400';
   end if;
-  select * into v_chat from public.chats c where c.id = v_chat.id for no key update;
-  if (select count(*) from public.chat_shares s where s.chat_id = v_chat.id) >= v_most then
+  perform from public.chats c where c.id = v_chat.id for no key update;
+  if not found then
+    return eve.refused('chat_not_found');
+  elsif (select count(*) from public.chat_shares s where s.chat_id = v_chat.id) >= v_most then
     raise exception 'a chat has at most % links: take one back first', v_most using errcode = 'EV400';
   end if;
   insert into public.chat_shares (chat_id, token_hash, snapshot, created_at, expires_at)
@@ -427,6 +408,7 @@ begin
   if v_refusal is not null then
     return v_refusal;
   end if;
+  perform from public.chats c where c.id = v_chat.id for no key update;
   delete from public.chat_shares s where s.chat_id = v_chat.id and s.id = eve_chat_unshare.share_id;
   return case when found then '{"status": "unshared"}' else eve.refused('share_not_found') end;
 end;
@@ -466,23 +448,38 @@ declare
   -- Longer than any answer may take.
   v_pending constant interval := '1 hour';
   v_now constant timestamptz := eve.clock();
-  v_abandoned bigint;
+  v_chats uuid[];
+  v_abandoned bigint := 0;
 begin
   if retention_of_chats.after is null then
-    delete from public.chat_shares s where s.expires_at <= v_now;
-    update public.messages m set state = 'broken_off' where m.state = 'pending' and m.created_at <= v_now - v_pending;
+    -- A chat that somebody is writing to has its turn at the next run.
+    v_chats := array(
+      select c.id
+      from public.chats c
+      where c.id in (
+        select s.chat_id from public.chat_shares s where s.expires_at <= v_now
+        union all
+        select m.chat_id from public.messages m where m.state = 'pending' and m.created_at <= v_now - v_pending
+      )
+      for no key update skip locked
+    );
+    delete from public.chat_shares s where s.chat_id = any (v_chats) and s.expires_at <= v_now;
+    update public.messages m
+    set state = 'broken_off'
+    where m.chat_id = any (v_chats) and m.state = 'pending' and m.created_at <= v_now - v_pending;
     get diagnostics v_abandoned = row_count;
-    perform eve.chat_counted('eve_chat_answers_total', 'state', 'abandoned', v_abandoned);
   end if;
-  with over as (
+  v_chats := array(
     select c.id
     from public.chats c
     where c.expires_at <= v_now or c.deleted_at <= retention_of_chats.before
     limit retention_of_chats.at_most
     for update skip locked
-  )
-  delete from public.chats c using over where c.id = over.id;
+  );
+  perform eve.chat_files_lock(v_chats);
+  delete from public.chats c where c.id = any (v_chats);
   get diagnostics deleted = row_count;
+  perform eve.chat_counted('eve_chat_answers_total', 'state', 'abandoned', v_abandoned);
   perform eve.chat_counted('eve_chats_removed_total', 'by', 'retention', deleted);
   next_after := case when deleted >= retention_of_chats.at_most then '{}'::jsonb end;
 end;

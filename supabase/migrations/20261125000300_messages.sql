@@ -7,6 +7,8 @@ create or replace function eve.messages_json(ids uuid[])
 returns json
 language plpgsql
 stable
+-- It goes by the primary key whatever is asked, and to plan it anew takes longer than to run it.
+set plan_cache_mode = 'force_generic_plan'
 set search_path = ''
 as $$
 begin
@@ -23,14 +25,21 @@ begin
 end;
 $$;
 
-create or replace function eve.message_json(message_id uuid)
+-- One of them, which is at hand: to read it again takes ten times as long.
+create or replace function eve.message_json(message public.messages)
 returns jsonb
 language plpgsql
-stable
+immutable
 set search_path = ''
 as $$
 begin
-  return (eve.messages_json(array[message_json.message_id]) -> 0)::jsonb;
+  return jsonb_build_object(
+    'id', (message_json.message).id, 'chat_id', (message_json.message).chat_id, 'parent_id', (message_json.message).parent_id,
+    'role', (message_json.message).role, 'content', (message_json.message).content, 'message_type', (message_json.message).message_type,
+    'parts', (message_json.message).parts, 'client_id', (message_json.message).client_id, 'request_id', (message_json.message).request_id,
+    'usage', (message_json.message).usage, 'feedback', (message_json.message).feedback, 'state', (message_json.message).state,
+    'created_at', (message_json.message).created_at
+  );
 end;
 $$;
 
@@ -50,11 +59,17 @@ declare
   v_message public.messages;
 begin
   perform from public.chats c where c.id = message_from.chat_id for no key update;
-  select * into v_message
-  from public.messages m
-  where m.chat_id = message_from.chat_id and m.client_id = v_new ->> 'client_id';
-  if found then
-    return jsonb_build_object('status', 'present', 'message', eve.message_json(v_message.id));
+  if not found then
+    -- Erased since it was looked at.
+    return eve.refused('chat_not_found');
+  end if;
+  if v_new ->> 'client_id' is not null then
+    select * into v_message
+    from public.messages m
+    where m.chat_id = message_from.chat_id and m.client_id = v_new ->> 'client_id';
+    if found then
+      return jsonb_build_object('status', 'present', 'message', eve.message_json(v_message));
+    end if;
   end if;
   if v_new ->> 'edits' is not null then
     select m.parent_id into v_parent
@@ -69,13 +84,15 @@ begin
   ) then
     return eve.refused('message_not_found', 'The message that this one follows is not in this chat.');
   end if;
-  select * into v_message from public.messages m where m.id = (v_new ->> 'id')::uuid;
-  if found then
-    return case
-      when v_message.chat_id = message_from.chat_id
-        then jsonb_build_object('status', 'present', 'message', eve.message_json(v_message.id))
-      else eve.refused('id_taken')
-    end;
+  if v_new ->> 'id' is not null then
+    select * into v_message from public.messages m where m.id = (v_new ->> 'id')::uuid;
+    if found then
+      return case
+        when v_message.chat_id = message_from.chat_id
+          then jsonb_build_object('status', 'present', 'message', eve.message_json(v_message))
+        else eve.refused('id_taken')
+      end;
+    end if;
   end if;
   perform set_config('eve.message_begins', case when v_begins then 'on' else '' end, true);
   insert into public.messages (id, chat_id, parent_id, role, content, message_type, parts, client_id, request_id, usage, state)
@@ -85,7 +102,7 @@ begin
     v_new ->> 'client_id', v_new ->> 'request_id', nullif(v_new -> 'usage', 'null'), coalesce(v_new ->> 'state', 'complete')
   )
   returning * into v_message;
-  return jsonb_build_object('status', 'added', 'message', eve.message_json(v_message.id));
+  return jsonb_build_object('status', 'added', 'message', eve.message_json(v_message));
 end;
 $$;
 comment on function eve.message_from is 'Adds a message to a chat, once by its client_id or id.';
@@ -144,7 +161,9 @@ begin
   set feedback = eve_message_feedback.feedback
   where m.id = v_message.id
   returning * into v_message;
-  return jsonb_build_object('status', 'changed', 'message', eve.message_json(v_message.id));
+  return case
+    when found then jsonb_build_object('status', 'changed', 'message', eve.message_json(v_message)) else eve.refused('message_not_found')
+  end;
 end;
 $$;
 comment on function public.eve_message_feedback is 'Notes what a reader thinks of a message.';
@@ -280,7 +299,7 @@ begin
     order by m.state = 'complete' desc, m.created_at desc, m.id desc
     limit 1;
     if v_answer.state = 'complete' then
-      return jsonb_build_object('status', 'present', 'question', v_question -> 'message', 'answer', eve.message_json(v_answer.id));
+      return jsonb_build_object('status', 'present', 'question', v_question -> 'message', 'answer', eve.message_json(v_answer));
     elsif v_answer.state = 'pending' then
       return eve.refused('request_running', 'The answer to this message is being written. Read the chat, or ask again later.');
     end if;
@@ -315,6 +334,11 @@ declare
   v_before text;
   v_message public.messages;
 begin
+  -- The chat before what is in it, which is counted in the chat.
+  perform
+  from public.chats c
+  where c.id = (select m.chat_id from public.messages m where m.id = eve_chat_answer_end.message_id)
+  for no key update;
   select m.state into v_before from public.messages m where m.id = eve_chat_answer_end.message_id for no key update;
   update public.messages m
   set state = eve_chat_answer_end.state, content = eve_chat_answer_end.content, parts = nullif(eve_chat_answer_end.parts, 'null'),
@@ -328,7 +352,7 @@ begin
   end if;
   return case
     when v_message.id is null then '{"status": "gone"}'
-    else jsonb_build_object('status', 'ended', 'message', eve.message_json(v_message.id))
+    else jsonb_build_object('status', 'ended', 'message', eve.message_json(v_message))
   end;
 end;
 $$;

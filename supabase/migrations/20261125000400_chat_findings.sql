@@ -48,6 +48,11 @@ begin
   elsif v_message.id is null then
     return eve.refused('message_not_found');
   end if;
+  -- The chat before its files. It may be gone by now.
+  perform from public.chats c where c.id = v_message.chat_id for no key update;
+  if not found then
+    return eve.refused('message_not_found');
+  end if;
   select * into v_image from public.message_images i where i.id = v_id;
   if found then
     return case
@@ -87,6 +92,31 @@ begin
 end;
 $$;
 comment on function public.eve_message_image_add is 'Adds a picture to a message.';
+
+-- Of files that an erased chat used, those that nothing uses any more, marked as deleting: to be deleted where they are stored.
+create or replace function public.eve_chat_files_left(files jsonb, lease_s integer default 120)
+returns jsonb
+language sql
+volatile
+set search_path = ''
+as $$
+  with unused as materialized (
+    select o.tenant_id, o.file_sha256
+    from jsonb_to_recordset(eve_chat_files_left.files) as f (tenant_id text, sha256 text)
+    join public.media_objects o on o.tenant_id = f.tenant_id and o.file_sha256 = f.sha256
+    where o.refs_count = 0 and o.state in ('stored', 'verified')
+    order by o.tenant_id, o.file_sha256
+    for update of o skip locked
+  ), marked as (
+    update public.media_objects o
+    set state = 'deleting', expires_at = eve.clock() + make_interval(secs => least(greatest(eve_chat_files_left.lease_s, 30), 600))
+    from unused u
+    where o.tenant_id = u.tenant_id and o.file_sha256 = u.file_sha256
+    returning eve.media_to_delete(o) as one
+  )
+  select coalesce(jsonb_agg(m.one), '[]') from marked m;
+$$;
+comment on function public.eve_chat_files_left is 'Files of an erased chat that nothing uses any more.';
 
 create or replace function public.eve_message_images(actor jsonb, message_id uuid)
 returns jsonb
@@ -141,6 +171,10 @@ begin
       and not exists (select from public.messages m where m.id = r.message_id and m.chat_id = v_chat.id)
   ) then
     return eve.refused('message_not_found', 'A search result names a message that is not in this chat.');
+  end if;
+  perform from public.chats c where c.id = v_chat.id for no key update;
+  if not found then
+    return eve.refused('chat_not_found');
   end if;
   with added as (
     insert into public.search_results as s (
@@ -253,7 +287,7 @@ begin
       ''found'', coalesce(
         jsonb_agg(
           jsonb_build_object(
-            ''message'', eve.message_json(b.id) - ''parts'', ''chat_title'', c.title, ''rank'', b.rank,
+            ''message'', (eve.messages_json(array[b.id]) -> 0)::jsonb - ''parts'', ''chat_title'', c.title, ''rank'', b.rank,
             ''excerpt'', ts_headline(''pg_catalog.russian'', left(m.content, 20000), $1, ''MaxFragments=2, MaxWords=25, MinWords=8'')
           )
           order by b.rank desc, m.id

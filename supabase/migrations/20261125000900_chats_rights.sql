@@ -64,6 +64,8 @@ grant select (
 grant insert (id, chat_id, parent_id, role, content, message_type, parts, client_id) on table public.messages to authenticated;
 grant update (feedback) on table public.messages to authenticated;
 grant select on table public.message_images to authenticated;
+-- Pictures at addresses of their own: only the functions know whose a file is.
+grant insert (id, message_id, image_name, s3_path, s3_url, image_type, description, width, height, file_size) on table public.message_images to authenticated;
 grant select, delete on table public.search_results to authenticated;
 grant insert (id, chat_id, message_id, block_id, page_number, block_text, coords_norm, coords_px) on table public.search_results to authenticated;
 grant select (id, chat_id, created_at, expires_at), delete on table public.chat_shares to authenticated;
@@ -71,6 +73,8 @@ grant select (id, chat_id, created_at, expires_at), delete on table public.chat_
 -- Who writes a row runs its constraint.
 grant execute on function eve.chat_is_bounded(text, text, text, jsonb) to authenticated, service_role;
 grant execute on function eve.message_is_bounded(text, text, text, jsonb, text, text, jsonb, text, text) to authenticated, service_role;
+-- And its policy, which locks the chat first.
+grant execute on function eve.chat_is_own_locked(uuid) to authenticated, service_role;
 
 drop policy if exists chats_own on public.chats;
 create policy chats_own on public.chats
@@ -104,10 +108,30 @@ create policy message_images_read on public.message_images
     )
   );
 
-drop policy if exists search_results_own on public.search_results;
-create policy search_results_own on public.search_results
-  for all to authenticated
-  using (exists (select from public.chats c where c.id = search_results.chat_id and c.owner = (select auth.uid())))
+drop policy if exists message_images_add on public.message_images;
+create policy message_images_add on public.message_images
+  for insert to authenticated
+  with check (
+    eve.chat_is_own_locked(
+      (
+        select m.chat_id
+        from public.messages m
+        join public.chats c on c.id = m.chat_id
+        where m.id = message_images.message_id and c.deleted_at is null
+      )
+    )
+  );
+
+drop policy if exists search_results_read on public.search_results;
+create policy search_results_read on public.search_results
+  for select to authenticated
+  using (exists (select from public.chats c where c.id = search_results.chat_id and c.owner = (select auth.uid())));
+drop policy if exists search_results_delete on public.search_results;
+create policy search_results_delete on public.search_results
+  for delete to authenticated using (eve.chat_is_own_locked(chat_id));
+drop policy if exists search_results_add on public.search_results;
+create policy search_results_add on public.search_results
+  for insert to authenticated
   with check (
     exists (select from public.chats c where c.id = search_results.chat_id and c.owner = (select auth.uid()) and c.deleted_at is null)
     and (
@@ -116,10 +140,13 @@ create policy search_results_own on public.search_results
     )
   );
 
-drop policy if exists chat_shares_own on public.chat_shares;
-create policy chat_shares_own on public.chat_shares
-  for all to authenticated
+drop policy if exists chat_shares_read on public.chat_shares;
+create policy chat_shares_read on public.chat_shares
+  for select to authenticated
   using (exists (select from public.chats c where c.id = chat_shares.chat_id and c.owner = (select auth.uid())));
+drop policy if exists chat_shares_delete on public.chat_shares;
+create policy chat_shares_delete on public.chat_shares
+  for delete to authenticated using (eve.chat_is_own_locked(chat_id));
 
 -- Other devices see a new message at once where the project has Realtime.
 do $$

@@ -4,13 +4,15 @@ set local lock_timeout = '10s';
 
 create or replace function eve.waited_ms(booked_ms bigint, received_at timestamptz, until timestamptz)
 returns bigint
-language sql
+language plpgsql
 immutable
 set search_path = ''
 as $$
-  select least(
+begin
+  return least(
     waited_ms.booked_ms, greatest(floor(extract(epoch from waited_ms.until - waited_ms.received_at) * 1000)::bigint, 0)
   );
+end;
 $$;
 comment on function eve.waited_ms is 'Milliseconds that a request has waited by an instant, of those that its starts were booked ahead.';
 

@@ -184,6 +184,47 @@ begin
 end;
 $$;
 
+-- As before, with words for a secret that is stored here: no environment has it, so none can be set.
+create or replace function eve.alert_keys(missing_secrets uuid[])
+returns table (kind text, subject text, severity text, message text, details jsonb)
+language sql
+volatile
+set search_path = ''
+as $$
+  select 'key_disabled', k.id::text,
+    case when k.is_active and k.blocked_until < 'infinity' then 'warning' else 'critical' end,
+    format('Key %s is not used: %s', coalesce(k.key_alias, k.id::text), k.blocked_reason),
+    jsonb_build_object('key_alias', k.key_alias, 'quota_project', k.quota_project, 'reason', k.blocked_reason)
+  from public.google_ai_api_keys k
+  where k.blocked_reason <> 'secret_missing' and (k.is_active is not true or k.blocked_until > eve.clock())
+  union all
+  select 'secret_missing', k.id::text, 'warning',
+    format(
+      'Key %s is not used: %s', coalesce(k.key_alias, k.id::text),
+      case
+        -- A stage's key is kept encrypted as well.
+        when k.env_var_name ~ '^(stored|stage):'
+          then 'its stored secret cannot be read: ADMIN_SECRET_KEY is not the one that it was stored with, or the secret is gone'
+        else 'there is no secret named ' || coalesce(k.env_var_name, '(env_var_name is empty)')
+      end
+    ),
+    jsonb_build_object('key_alias', k.key_alias, 'quota_project', k.quota_project, 'env_var_name', k.env_var_name)
+  from public.google_ai_api_keys k
+  where k.is_active
+    and (k.id = any (alert_keys.missing_secrets) or (k.blocked_reason = 'secret_missing' and k.blocked_until > eve.clock()))
+  union all
+  select 'model_unavailable', b.key_id::text || ' ' || b.model, 'warning',
+    format('Key %s is not used for %s: %s', coalesce(k.key_alias, k.id::text), b.model, b.reason),
+    jsonb_build_object('key_alias', k.key_alias, 'model', b.model, 'reason', b.reason)
+  from eve.key_model_blocks b
+  join public.google_ai_api_keys k on k.id = b.key_id and k.is_active
+  where b.blocked_until > eve.clock();
+$$;
+update eve.alert_kinds k
+set advice = 'Set the secret that the key''s env_var_name names, or correct the name. A key that is stored here wants the ADMIN_SECRET_KEY that it was stored with; or enter it again. It is used again by itself.'
+where k.kind = 'secret_missing'
+  and k.advice = 'Set the secret that the key''s env_var_name names, or correct the name. The key is used again by itself once the secret is there.';
+
 revoke all on function eve.forget_stored_key() from public, anon, authenticated, service_role;
 revoke all on function eve.store_key(uuid, jsonb, text) from public, anon, authenticated, service_role;
 grant execute on function eve.store_key(uuid, jsonb, text) to service_role;

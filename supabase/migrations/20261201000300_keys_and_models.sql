@@ -68,7 +68,7 @@ end;
 $$;
 comment on function public.eve_key_add is 'Adds a key of the pool, switched on: by the name of the secret that holds it, or with the secret itself, encrypted.';
 
--- Switching on lifts what blocks the key; switching off forgets it, since only a key that upstream has rejected is ever switched on
+-- Switching on lifts what blocks the key, for single models too; switching off forgets it, since only a key that upstream has rejected is ever switched on
 -- by itself. Another secret is another key to upstream: what upstream has said of the one before is over.
 create or replace function public.eve_key_change(id uuid, seen jsonb, changes jsonb, secret jsonb default null, actor text default null)
 returns jsonb
@@ -108,6 +108,7 @@ begin
     update public.google_ai_api_keys k
     set is_active = coalesce(v_after.is_active, false), blocked_until = null, blocked_reason = null
     where k.id = v_key.id;
+    delete from eve.key_model_blocks b where b.key_id = v_key.id and v_after.is_active;
   end if;
   if eve_key_change.secret is not null then
     v_after.env_var_name := eve.store_key(v_key.id, eve_key_change.secret, eve_key_change.actor);
@@ -128,6 +129,29 @@ begin
 end;
 $$;
 comment on function public.eve_key_change is 'Changes a key of the pool, or its secret too, if the fields that were seen are as they were.';
+
+-- Calls under way end as they would; the audit and the sums keep what the key did, under its id. A secret that is stored goes with it.
+create or replace function public.eve_key_remove(id uuid)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_key public.google_ai_api_keys;
+begin
+  perform pg_advisory_xact_lock(eve.routes_lock());
+  select * into v_key from public.google_ai_api_keys k where k.id = eve_key_remove.id for update;
+  if not found then
+    raise exception 'there is no key %', eve_key_remove.id using errcode = 'EV400';
+  elsif v_key.env_var_name like 'stage:%' then
+    raise exception '% is the key of a stage: it is removed there', v_key.key_alias using errcode = 'EV400';
+  end if;
+  delete from public.google_ai_api_keys k where k.id = v_key.id;
+  return to_jsonb(coalesce(v_key.key_alias, v_key.id::text));
+end;
+$$;
+comment on function public.eve_key_remove is 'Removes a key of the pool for good; answers what it was called.';
 
 create or replace function eve.model_json(model public.google_ai_model_limits)
 returns jsonb
@@ -225,7 +249,7 @@ begin
     from pg_catalog.pg_proc p
     where p.pronamespace = 'eve'::regnamespace and p.proname in ('pool_key_json', 'require_free_alias', 'model_json')
       or p.pronamespace = 'public'::regnamespace
-        and p.proname in ('eve_key_add', 'eve_key_change', 'eve_model_rows', 'eve_model_change')
+        and p.proname in ('eve_key_add', 'eve_key_change', 'eve_key_remove', 'eve_model_rows', 'eve_model_change')
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function.signature);
     execute format('grant execute on function %s to service_role', v_function.signature);

@@ -182,7 +182,7 @@ begin
   select coalesce(jsonb_agg(to_jsonb(f)), '[]') into v_found
   from (
     (
-      select 'request' as kind, r.request_no::text as id, r.request_id as name, r.finished_at as at
+      select 'request' as kind, r.request_no::text as id, r.request_id as name, r.finished_at as at, null::text as tenant_id
       from eve.requests r
       where r.request_id = v_id or r.request_no = v_no
       order by r.finished_at desc
@@ -190,17 +190,17 @@ begin
     )
     union all
     (
-      select 'request', i.request_no::text, i.request_id, i.received_at
+      select 'request', i.request_no::text, i.request_id, i.received_at, null
       from eve.inflight i
       where i.request_id = v_id
       limit 10
     )
     union all
-    select 'job', j.id::text, j.request_id, j.submitted_at from eve.jobs j where j.id = v_uuid
+    select 'job', j.id::text, j.request_id, j.submitted_at, null from eve.jobs j where j.id = v_uuid
     union all
-    select 'chat', c.id::text, null, c.created_at from public.chats c where c.id = v_uuid
+    select 'chat', c.id::text, null, c.created_at, null from public.chats c where c.id = v_uuid
     union all
-    select 'post', p.id::text, p.external_id, p.created_at from public.posts p where p.id = v_uuid
+    select 'post', p.id::text, p.external_id, p.created_at, p.tenant_id from public.posts p where p.id = v_uuid
   ) f;
   return v_found;
 end;

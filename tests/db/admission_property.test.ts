@@ -140,6 +140,27 @@ describe("[G.checker] the checker catches", () => {
       "span_starts := v_lane.span_starts",
     ],
     [
+      "a plain call that starts where none fits",
+      ["eve.plain_lane", "eve.reserve_plain"],
+      /and eve\.has_room\(.*\)$/gm,
+      "",
+      { rpm: 5, tpm: null, rpd: null, projects: 1 },
+    ],
+    [
+      "a plain call that knows no day",
+      "eve.reserve_plain",
+      "l.day_ends_ms) >= 1)",
+      "l.day_ends_ms) is not null)",
+      { rpm: null, tpm: null, rpd: 20, reserveDay: 0 },
+    ],
+    [
+      "a plain call that forgets the span before",
+      "eve.reserve_plain",
+      "when 1 then l.span_starts else 0 end",
+      "else 0 end",
+      { rpm: 10, tpm: null, rpd: null, projects: 1 },
+    ],
+    [
       "a list that starts more than fit",
       // Where lanes are looked at, and where they are booked.
       ["eve.choose_for_list", "eve.book_list"],

@@ -529,9 +529,9 @@ interface Snapshot {
   facts: string[];
 }
 
-/** All rows of all tables, and all that the catalog says, function bodies included. */
+/** All rows of all tables, and all that the catalog says, function bodies included by their digests. */
 async function snapshot(sql: postgres.Sql, schemas: string[]): Promise<Snapshot> {
-  const catalog = await readCatalog(sql, schemas, { bodies: true });
+  const catalog = await readCatalog(sql, schemas, { bodies: "digests" });
   const rows: Snapshot["rows"] = {};
   for (const { name } of catalog) {
     if (!name.startsWith("table ")) continue;

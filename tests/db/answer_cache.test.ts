@@ -17,7 +17,8 @@ import { openMedia } from "../../shared/media/open.ts";
 import type { ProviderAnswer } from "../../shared/providers/provider.ts";
 import { systemClock } from "../../shared/runtime/clock.ts";
 import { addModel, freezeClock, type TestClock } from "../harness/admission.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { addConsumer } from "../harness/jobs.ts";
 import { ANSWER, chunksOf, grant, REQUEST, scriptedGateway } from "../unit/gateway/gateway_fixture.ts";
 

@@ -20,11 +20,14 @@ export interface CatalogPart {
   comment: string | null;
 }
 
-/** Everything in the given schemas, functions with their bodies only if asked to. */
+/**
+ * Everything in the given schemas, functions with their bodies only if asked to: as `digests`, in a fifth of the time, where two
+ * catalogs are compared and nobody reads them.
+ */
 export async function readCatalog(
   sql: postgres.Sql,
   schemas: string[],
-  options: { bodies?: boolean } = {},
+  options: { bodies?: boolean | "digests" } = {},
 ): Promise<CatalogObject[]> {
   const rows = await sql.begin(async (transaction) => {
     // Every name is printed with its schema.
@@ -129,7 +132,13 @@ export async function readCatalog(
               'security ' || case when p.prosecdef then 'definer' else 'invoker' end,
               case when p.proisstrict then 'strict' end,
               'set ' || array_to_string(p.proconfig, ' set '),
-              case when ${options.bodies ?? false} and p.prokind <> 'a' then pg_get_functiondef(p.oid) end
+              case
+                when ${!options.bodies} or p.prokind = 'a' then null
+                when ${
+      options.bodies === "digests"
+    } then 'body with the digest ' || md5(pg_get_functiondef(p.oid))
+                else pg_get_functiondef(p.oid)
+              end
             ], null
           ),
           obj_description(p.oid, 'pg_proc')

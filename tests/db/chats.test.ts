@@ -2,7 +2,8 @@
 import fc from "fast-check";
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { type Answer, mediaCalls, PROJECT, shaOf } from "../harness/media.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 
@@ -205,6 +206,10 @@ describe("with the role of a signed-in user", () => {
       await own`update public.chats set title = 'renamed' where id = ${chat!.id}`;
       await own`update public.messages set feedback = 'good'`;
       await own`insert into public.search_results (chat_id, block_id) values (${chat!.id}, 'b1')`;
+      await own`
+        insert into public.message_images (message_id, image_name, s3_url)
+        select id, 'view.png', 'https://x.example/view.png' from public.messages where parent_id is null`;
+      expect(await own`select image_name from public.message_images`).toEqual([{ image_name: "view.png" }]);
       await own`delete from public.chats where id = ${chat!.id}`;
     });
     expect(await sql`select from public.messages`).toHaveLength(0);
@@ -244,6 +249,11 @@ describe("with the role of a signed-in user", () => {
     [BOB, "update public.messages set state = 'complete'"],
     [BOB, "delete from public.messages"],
     [BOB, "insert into public.message_images (message_id) values (gen_random_uuid())"],
+    [ANN, "insert into public.message_images (message_id) values ('$message')"],
+    [
+      BOB,
+      "insert into public.message_images (message_id, tenant_id, file_sha256) values ('$message', 'default', repeat('a', 64))",
+    ],
     [
       BOB,
       "insert into public.chat_shares (chat_id, token_hash, snapshot) values ('$chat', repeat('a', 64), '{}')",
@@ -253,13 +263,16 @@ describe("with the role of a signed-in user", () => {
     [BOB, "select eve.chat_actor('{}')"],
   ])("%s may not: %s", async (sub, statement) => {
     const { chat } = await as(user(BOB)).create({ title: "Bob's" });
-    await as(user(BOB)).add(chat.id, { content: "as it was" });
+    const { message } = await as(user(BOB)).add(chat.id, { content: "as it was" });
     const state = () =>
       sql`select c.title, c.owner, c.updated_at, m.content from public.chats c join public.messages m on m.chat_id = c.id`;
     const before = await state();
-    await expect(signedIn("authenticated", sub, (own) => own.unsafe(statement.replace("$chat", chat.id))))
-      .rejects.toMatchObject({ code: "42501" });
+    const of = statement.replace("$chat", chat.id).replace("$message", message.id);
+    await expect(signedIn("authenticated", sub, (own) => own.unsafe(of))).rejects.toMatchObject({
+      code: "42501",
+    });
     expect(await state()).toEqual(before);
+    expect(await sql`select from public.message_images`).toHaveLength(0);
   });
 
   test("who is not signed in may do nothing", async () => {
@@ -271,11 +284,19 @@ describe("with the role of a signed-in user", () => {
 
   test("a deleted chat takes no more messages", async () => {
     const { chat } = await as(user(ANN)).create();
+    const { message } = await as(user(ANN)).add(chat.id, { content: "before" });
     await as(user(ANN)).change(chat.id, { deleted: true });
     await expect(
       signedIn("authenticated", ANN, (own) => own`insert into public.messages (chat_id) values (${chat.id})`),
     ).rejects.toMatchObject({ code: "42501" });
     expect(await as(user(ANN)).add(chat.id, { content: "x" })).toMatchObject({ code: "chat_not_found" });
+    await expect(
+      signedIn(
+        "authenticated",
+        ANN,
+        (own) => own`insert into public.message_images (message_id) values (${message.id})`,
+      ),
+    ).rejects.toMatchObject({ code: "42501" });
   });
 });
 
@@ -562,7 +583,7 @@ describe("what a signed-in user may keep", () => {
     }
     expect(await counts()).toMatchObject({ kept: [{ chats: 4, messages: 96 }], chats_are_right: true });
     expect(
-      await sql`select from public.chats c left join public.messages m on m.id = c.leaf_id where m.id is null`,
+      await sql`select from public.chats c left join public.messages m on m.id = c.leaf_id where c.leaf_id is not null and m.id is null`,
     )
       .toHaveLength(0);
     await limit({ max_bytes: 100_000 });

@@ -302,10 +302,11 @@ describe("[G5.person-first] the person goes first", () => {
       const ask = () => reserve(sql, names[3]!, { ...options, requestNo: next!.request_no });
       // Awake in time to see it.
       const behindMs = Date.parse(next!.ask_at) - Date.parse(first!.ask_at);
-      expect(behindMs < 620).toBe(areJobs);
+      expect(behindMs).toBeLessThan(areJobs ? 510 : 1_000);
       await clock.set(Date.parse(first!.ask_at) + 400);
       expect((await ask()).status).toBe("waiting");
-      await clock.set(Date.parse(first!.ask_at) + 620);
+      // A quarter of a start interval, when the first is late and the others are not yet.
+      await clock.set(Date.parse(first!.ask_at) + 510);
       expect((await ask()).status).toBe(areJobs ? "granted" : "waiting");
       await clearJobs(sql);
     },

@@ -1,7 +1,8 @@
 /** Consumers, their secrets and their tokens, as the SQL functions keep them; under a clock that stands still. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { addKey, addModel, clearLedger, freezeClock, reserve, type TestClock } from "../harness/admission.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 
 let database: TestDatabase;

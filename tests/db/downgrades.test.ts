@@ -33,9 +33,9 @@ const SEEDED = [
   "eve.retention",
 ];
 
-/** What is true of a database: the dump that schema.test.ts compares, and rows that migrations bring. */
+/** What is true of a database, in any order: the dump that schema.test.ts compares, and rows that migrations bring. */
 async function factsAbout({ sql }: Pick<TestDatabase, "sql">): Promise<string[]> {
-  const facts = factsOf(await readCatalog(sql, ["public", "eve"], { bodies: true }));
+  const facts = factsOf(await readCatalog(sql, ["public", "eve"], { bodies: "digests" }));
   for (const table of SEEDED) {
     const rows = await sql.unsafe(`select to_jsonb(t)::text as row from ${table} t`);
     // Run states and times of creation differ from database to database.
@@ -44,7 +44,7 @@ async function factsAbout({ sql }: Pick<TestDatabase, "sql">): Promise<string[]>
     );
   }
   const jobs = await sql`select jobname, schedule, command from cron.job`;
-  return [...facts, ...jobs.map((job) => `cron ${job.jobname} ${job.schedule} ${job.command}`)].sort();
+  return [...facts, ...jobs.map((job) => `cron ${job.jobname} ${job.schedule} ${job.command}`)];
 }
 
 async function grantsIn({ sql }: Pick<TestDatabase, "sql">): Promise<string[]> {
@@ -118,7 +118,7 @@ test("each way down leads to the schema that was before, functions' earlier bodi
     above = below;
   }
   const base = fresh.get(undoable[0]!.version)!;
-  expect(above.facts).toEqual(base.facts);
+  expect(above.facts.sort()).toEqual(base.facts.sort());
   expect(above.grants).toEqual(base.grants);
   expect(
     (await db.sql`select version from supabase_migrations.schema_migrations order by 1`).map(({ version }) =>
@@ -209,7 +209,7 @@ describe("npm run eve -- db", () => {
       name as string
     );
     const before = await rowsOf(db, all);
-    const facts = await factsAbout(db);
+    const facts = (await factsAbout(db)).sort();
 
     const refused = await run(db.url, "downgrade", "base");
     expect(refused.code).toBe(1);
@@ -230,7 +230,7 @@ describe("npm run eve -- db", () => {
     const usage = steps().find(({ name }) => name === "chat_usage")!;
     await expect(undo(db.sql, usage, undefined)).rejects.toThrow(/would lose rows/);
     expect(await rowsOf(db, all)).toEqual(before);
-    expect(await factsAbout(db)).toEqual(facts);
+    expect((await factsAbout(db)).sort()).toEqual(facts);
 
     const folder = await makeTestFolder();
     try {

@@ -4,7 +4,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { freezeClock, type TestClock } from "../harness/admission.ts";
 import { addConsumer, clearJobs, jobCalls } from "../harness/jobs.ts";
 import { until } from "../harness/patience.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 
 let database: TestDatabase;
 let sql: postgres.Sql;

@@ -2,7 +2,8 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { addConsumer, clearJobs, jobCalls, type Json, LEASE_MS, miscounted } from "../harness/jobs.ts";
 
 let db: TestDatabase;

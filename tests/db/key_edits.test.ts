@@ -29,6 +29,20 @@ describe("keys of the pool", () => {
     key = await add("first");
   });
 
+  test("one is removed for good, with the models it is barred from; a stage's is removed with the stage", async () => {
+    const remove = async (id: string) => (await sql`select public.eve_key_remove(${id}) as was`)[0]!.was;
+    await sql`insert into eve.key_model_blocks (key_id, model, blocked_until, reason) values (${key.id}, 'm', 'infinity', 'no_quota')`;
+    // Switched on once more, it is tried for them again.
+    await change({}, { is_active: true });
+    expect(await sql`select from eve.key_model_blocks`).toHaveLength(0);
+    expect(await remove(key.id)).toBe("first");
+    expect(await sql`select from public.google_ai_api_keys`).toHaveLength(0);
+    await expect(remove(key.id)).rejects.toMatchObject({ code: "EV400" });
+    const stages = await add("of a stage");
+    await sql`update public.google_ai_api_keys set env_var_name = 'stage:POEM' where id = ${stages.id}`;
+    await expect(remove(stages.id)).rejects.toMatchObject({ code: "EV400" });
+  });
+
   test("what somebody else has changed since is not written over, and the field is named", async () => {
     await change({ priority: 100 }, { priority: 51 });
     await expect(change({ priority: 100 }, { priority: 52 })).rejects.toMatchObject({

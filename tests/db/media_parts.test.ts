@@ -3,7 +3,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { sha256Of } from "../../shared/media/hash.ts";
 import { keepUp, reconcile } from "../../shared/media/upkeep.ts";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { apiOver, type ApiUnderTest } from "../harness/media_api.ts";
 import { type Answer, countersOf, expectExactCounters } from "../harness/media.ts";
 import { type MemoryStore, memoryStore } from "../harness/memory_store.ts";

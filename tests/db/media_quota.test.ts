@@ -3,7 +3,8 @@ import fc from "fast-check";
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { countersOf, expectExactCounters, mediaCalls, PROJECT, setLimit, shaOf } from "../harness/media.ts";
 
 let db: TestDatabase;

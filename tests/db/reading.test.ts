@@ -3,7 +3,8 @@ import type postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { freezeClock } from "../harness/admission.ts";
 import { moveClock } from "../harness/database_clock.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 
 const OTHER = "11111111-1111-1111-1111-111111111111";
 const PROJECT = "00000000-0000-0000-0000-000000000000";

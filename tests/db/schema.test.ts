@@ -136,7 +136,8 @@ describe("rules of the schema", () => {
       // reads auth.users, and tells whether one user is one. drop_routes is a trigger's: who may change a key or a model
       // empties a table that they cannot reach otherwise, and that is made again. member_tenants tells who is signed in
       // which tenants are theirs. place_message and release_image are triggers': who may add a message to their chat moves its
-      // end, and who may delete a picture releases its file. forget_stored_key is one: a key's secret goes with its row.
+      // end, and who may delete a picture releases its file. forget_stored_key is one: a key's secret goes with its row. chat_goes is
+      // one: who deletes their chat locks its files. chat_is_own_locked locks a chat that is the user's own, and tells whether it is.
       "no function runs with its owner's rights, but these",
       `select p.oid::regprocedure as object from pg_proc p
        where p.pronamespace in ('public'::regnamespace, 'eve'::regnamespace) and p.prosecdef
@@ -144,7 +145,7 @@ describe("rules of the schema", () => {
            'eve.platform_facts()', 'eve.is_administrator()', 'eve.is_administrator(uuid)', 'eve.drop_routes()',
            'eve.make_partitions(timestamp with time zone)', 'eve.drop_partition(text,timestamp with time zone)',
            'eve.member_tenants()', 'eve.place_message()', 'eve.release_image()', 'eve.forget_stored_key()',
-           'eve.count_answer()', 'eve.count_chat()', 'eve.count_chat_rows()'
+           'eve.count_answer()', 'eve.count_chat()', 'eve.count_chat_rows()', 'eve.chat_goes()', 'eve.chat_is_own_locked(uuid)'
          )`,
     ],
     [

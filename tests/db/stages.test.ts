@@ -2,7 +2,8 @@
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { addKey, addModel, clearLedger, freezeClock, reserve } from "../harness/admission.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 
 /** What a Fernet token looks like; the database never opens one. */

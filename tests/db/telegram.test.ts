@@ -8,7 +8,8 @@ import { GatewayError } from "../../shared/contract/gateway_error.ts";
 import { openObject } from "../../shared/media/read.ts";
 import { sha256Of } from "../../shared/runtime/sha256.ts";
 import { seededRandom } from "../../bench/quota/random.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { BOT_TOKEN, telegramOver, type TelegramUnderTest } from "../harness/telegram.ts";
 import { expectStory, hashes, picture, type PostRow, tellStory } from "../harness/telegram_story.ts";
 

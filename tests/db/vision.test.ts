@@ -4,7 +4,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { applyMigrations } from "../../local/database.ts";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
 import { addConsumer, clearJobs } from "../harness/jobs.ts";
-import { cloneDatabase, databaseBefore, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, databaseBefore, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { type Answer, PROJECT, shaOf } from "../harness/media.ts";
 
 let database: TestDatabase;

@@ -139,7 +139,9 @@ test(
     const alike = open.filter(({ state, is_alike }) => state === "succeeded" && is_alike).length;
     expect(open.length - alike).toBeLessThanOrEqual(lost.length);
     expect(before.pictures).toBeGreaterThanOrEqual(analysed.length);
-    expect(before.pictures).toBeLessThanOrEqual(analysed.length + lost.length);
+    // A worker that died between its result and its job's end has been paid for too; whoever came after it found the result kept.
+    const kept = first.filter(({ same_as, from_cache }) => !same_as && from_cache).length;
+    expect(before.pictures).toBeLessThanOrEqual(analysed.length + kept + lost.length);
     const paid = analysed.reduce((sum, { tokens }) => sum + Number(tokens), 0);
     expect(before.tokens).toBeGreaterThanOrEqual(paid);
 

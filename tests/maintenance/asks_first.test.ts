@@ -2,7 +2,8 @@
 import { Cron } from "croner";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { addKey, addModel, clearLedger, freezeClock, type TestClock } from "../harness/admission.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 
 const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;

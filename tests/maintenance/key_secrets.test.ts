@@ -3,7 +3,8 @@ import type postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { secretHash } from "../../shared/secrets/key_facts.ts";
 import { addKey, addModel, clearLedger } from "../harness/admission.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 
 let database: TestDatabase;
 let sql: postgres.Sql;

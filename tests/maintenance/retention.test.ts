@@ -4,7 +4,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { applyMigrations } from "../../local/database.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { addKey, addModel, clearLedger, reserve, settle } from "../harness/admission.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { type Answer, begin, runToEnd, step } from "./run_to_end.ts";
 
 let database: TestDatabase;

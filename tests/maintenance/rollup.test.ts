@@ -10,7 +10,8 @@ import {
   settle,
   type TestClock,
 } from "../harness/admission.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { begin, runToEnd, step } from "./run_to_end.ts";
 import { days, expectExact, forgetSums, hours, numbers } from "./sums.ts";
 

@@ -1,7 +1,8 @@
 /** Runs of maintenance: logged whatever becomes of them, never two at once, bounded in time, taken up after a death. */
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { cloneDatabase, empty, type TestDatabase } from "../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { moveClock, stopClock } from "../harness/database_clock.ts";
 import { holdUp } from "../harness/held_up.ts";
 import { begin, lastLogged, runToEnd, step } from "./run_to_end.ts";

@@ -1,7 +1,7 @@
 /** The sums by hour and by day as rollup has made them, and the same counted from the audit in the plainest way. */
 import type postgres from "postgres";
 import { expect } from "vitest";
-import { empty } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 
 const SUMS = [
   "requests",

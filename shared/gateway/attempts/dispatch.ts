@@ -11,6 +11,7 @@ import type { GatewayDependencies } from "../dependencies.ts";
 import { secretHash } from "../../secrets/key_facts.ts";
 import { poolSecret } from "../../stages/pool_secret.ts";
 import { isStageName } from "../../stages/stage_name.ts";
+import { isStoredKeyName } from "../../stages/stored_key_name.ts";
 import type { Call, Delta, Destination, Served, Task } from "../tasks/task.ts";
 
 /** How long a key whose secret is not set is left alone: long enough to spare callers, short enough to recover by itself. */
@@ -217,10 +218,11 @@ function secretMissing(grant: Grant): Unanswered {
   return {
     kind: "not_sent",
     error: new GatewayError("secret_missing", {
-      message:
-        `The secret of key ${grant.key.alias} is not set. The owner should set the secret that its env_var_name names; until then the key is left alone for ${
-          SECRET_MISSING_BLOCK_MS / 60_000
-        } minutes at a time.`,
+      message: `The secret of key ${grant.key.alias} ${
+        isStoredKeyName(grant.key.envVarName) || isStageName(grant.key.envVarName)
+          ? "cannot be read: ADMIN_SECRET_KEY is not the one that it was stored with. The owner should set that one, or enter the key again"
+          : "is not set. The owner should set the secret that its env_var_name names"
+      }; until then the key is left alone for ${SECRET_MISSING_BLOCK_MS / 60_000} minutes at a time.`,
       detail: `no secret named ${JSON.stringify(grant.key.envVarName)}`,
     }),
     block: { scope: "key", lasts: { forMs: SECRET_MISSING_BLOCK_MS }, reason: "secret_missing" },

@@ -40,6 +40,7 @@ function open() {
   const stages = createStages(transport);
   const access = createAccess(transport);
   const encryption = () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE));
+  const functions = `${project.url}/functions/v1/`;
   const apiKey = project.publishableKeys.default ?? databaseKey;
   return {
     identify: (request: Request) =>
@@ -70,16 +71,24 @@ function open() {
     storedKeys: storedKeys(stages, encryption, variable),
     allowPrivate: variable(ALLOW_PRIVATE_VARIABLE) === "true",
     invoke: (path: string, init: RequestInit) =>
-      fetch(`${project.url}/functions/v1/llm-invoke${path}`, {
+      fetch(`${functions}${functionName("llm-invoke")}${path}`, {
         ...init,
         headers: { ...init.headers as Record<string, string>, apikey: databaseKey },
         redirect: "manual",
       }),
     issueToken: (form: Record<string, unknown>, signal: AbortSignal) =>
-      fetch(`${project.url}/functions/v1/issue-kaggle-token`, {
+      fetch(`${functions}${functionName("issue-kaggle-token")}`, {
         method: "POST",
         headers: { "content-type": "application/json", apikey: databaseKey },
         body: JSON.stringify(form),
+        redirect: "manual",
+        signal,
+      }),
+    runOperation: (operation: string, timeLimitMs: number, signal: AbortSignal) =>
+      fetch(`${functions}${functionName("maintenance")}/${encodeURIComponent(operation)}`, {
+        method: "POST",
+        headers: { "content-type": "application/json", apikey: databaseKey },
+        body: JSON.stringify({ source: "console", time_limit_ms: timeLimitMs }),
         redirect: "manual",
         signal,
       }),
