@@ -100,6 +100,8 @@ ${python === null ? pythonNow() : table(python)}
 
 ## JavaScript
 
+In Deno and in Node 22, which CI fetches as npm's package \`node\`: \`CI=1 npm test -- tests/endpoints/node.test.ts\`.
+
 ${table(javascript)}
 `;
   const child = new Deno.Command(Deno.execPath(), {

@@ -5,10 +5,10 @@ import { batches } from "./gemini/batches.ts";
 import { cachedContents } from "./gemini/cached_contents.ts";
 import { googleGenai } from "./gemini/google_genai.ts";
 import { googleGenerativeAi } from "./gemini/google_generative_ai.ts";
-import { closeTestGateway, openTestGateway, type TestGateway } from "./gemini/gemini_stack.ts";
+import { closeTestGateway, type OpenedGateway, openTestGateway } from "./opened_gateway.ts";
 import { rest } from "./gemini/rest.ts";
 
-let opened: TestGateway;
+let opened: OpenedGateway;
 const gateway = () => opened;
 
 beforeAll(async () => {

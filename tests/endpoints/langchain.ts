@@ -8,7 +8,7 @@ import { ChatOpenAI, OpenAIEmbeddings } from "@langchain/openai";
 import { createAgent } from "langchain";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
-import { EMBEDDING, PNG, SIGNING, type TestGateway } from "./gemini/gemini_stack.ts";
+import { EMBEDDING, PNG, SIGNING, type TestGateway } from "./test_gateway.ts";
 
 const ASKS = "Use find_events for 5 мая 2027 года";
 const findEvents = tool(() => "Лекция", {

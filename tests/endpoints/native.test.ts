@@ -1,18 +1,10 @@
 /** The gateway's own JSON as the README shows it, over HTTP against the running stack. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { readEvents } from "../../shared/providers/event_stream.ts";
-import {
-  closeTestGateway,
-  EMBEDDING,
-  GEMMA,
-  leftEarly,
-  openTestGateway,
-  PNG,
-  SIGNING,
-  type TestGateway,
-} from "./gemini/gemini_stack.ts";
+import { closeTestGateway, type OpenedGateway, openTestGateway } from "./opened_gateway.ts";
+import { EMBEDDING, GEMMA, leftEarly, PNG, SIGNING } from "./test_gateway.ts";
 
-let gateway: TestGateway;
+let gateway: OpenedGateway;
 beforeAll(async () => {
   gateway = await openTestGateway();
 });

@@ -1,6 +1,6 @@
 /** The OpenAI and the Anthropic endpoint as existing clients meet them: theirs are the requests, ours the running stack. */
 import { afterAll, beforeAll, beforeEach } from "vitest";
-import { closeTestGateway, openTestGateway, type TestGateway } from "./gemini/gemini_stack.ts";
+import { closeTestGateway, type OpenedGateway, openTestGateway } from "./opened_gateway.ts";
 import { aiSdkAnthropic } from "./anthropic/ai_sdk_anthropic.ts";
 import { anthropicClient } from "./anthropic/anthropic_client.ts";
 import { agents } from "./openai/agents.ts";
@@ -11,7 +11,7 @@ import { langchain } from "./langchain.ts";
 import { openaiClient } from "./openai/openai_client.ts";
 import { scanner } from "./openai/scanner.ts";
 
-let opened: TestGateway;
+let opened: OpenedGateway;
 const gateway = () => opened;
 
 beforeAll(async () => {

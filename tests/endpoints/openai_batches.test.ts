@@ -3,15 +3,10 @@ import OpenAI, { NotFoundError, toFile } from "openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { md5Of } from "../../shared/media/hash.ts";
 import { until } from "../harness/patience.ts";
-import {
-  closeTestGateway,
-  EMBEDDING,
-  GEMMA,
-  openTestGateway,
-  type TestGateway,
-} from "./gemini/gemini_stack.ts";
+import { closeTestGateway, type OpenedGateway, openTestGateway } from "./opened_gateway.ts";
+import { EMBEDDING, GEMMA } from "./test_gateway.ts";
 
-let gateway: TestGateway;
+let gateway: OpenedGateway;
 let client: OpenAI;
 beforeAll(async () => {
   gateway = await openTestGateway();

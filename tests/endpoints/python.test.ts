@@ -7,7 +7,7 @@ import { CHECKOUT } from "../../local/paths.ts";
 import { notebookSnippet, snippetOf } from "../../console/src/parts/snippets.ts";
 import { FRAMEWORKS_PYTHON, PACKAGES_PYTHON } from "../harness/python.ts";
 import { page, rowsOfJavascript, rowsOfPython } from "./compatibility.ts";
-import { closeTestGateway, openTestGateway, type TestGateway } from "./gemini/gemini_stack.ts";
+import { closeTestGateway, type OpenedGateway, openTestGateway } from "./opened_gateway.ts";
 
 const FOLDER = `${CHECKOUT}/tests/endpoints/python`;
 const FILES = [
@@ -29,7 +29,7 @@ const FRAMEWORKS = [
 ];
 
 describe.skipIf(PACKAGES_PYTHON === null)("Python's packages", () => {
-  let gateway: TestGateway;
+  let gateway: OpenedGateway;
   let token: string;
   /** Stands before the stack for tests in which a second must not be over too soon: see `busy_for_a_second`. */
   let front: Deno.HttpServer<Deno.NetAddr>;

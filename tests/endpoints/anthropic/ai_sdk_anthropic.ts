@@ -11,7 +11,7 @@ import {
   tool,
 } from "ai";
 import { describe, expect, test } from "vitest";
-import { BUSY_FOR_A_SECOND, GEMMA, PNG, SIGNING, type TestGateway } from "../gemini/gemini_stack.ts";
+import { BUSY_FOR_A_SECOND, GEMMA, PNG, SIGNING, type TestGateway } from "../test_gateway.ts";
 
 export function aiSdkAnthropic(gateway: () => TestGateway): void {
   const provider = (more: Parameters<typeof createAnthropic>[0] = {}) =>

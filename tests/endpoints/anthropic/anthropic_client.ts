@@ -5,14 +5,7 @@ import { betaZodTool } from "@anthropic-ai/sdk/helpers/beta/zod";
 import { describe, expect, test } from "vitest";
 import { until } from "../../harness/patience.ts";
 import { z } from "zod";
-import {
-  BUSY_FOR_A_SECOND,
-  GEMMA,
-  leftEarly,
-  PNG,
-  SIGNING,
-  type TestGateway,
-} from "../gemini/gemini_stack.ts";
+import { BUSY_FOR_A_SECOND, GEMMA, leftEarly, PNG, SIGNING, type TestGateway } from "../test_gateway.ts";
 
 type Params = Anthropic.MessageCreateParamsNonStreaming;
 

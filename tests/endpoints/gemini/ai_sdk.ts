@@ -20,7 +20,7 @@ import {
   PNG,
   SIGNING,
   type TestGateway,
-} from "./gemini_stack.ts";
+} from "../test_gateway.ts";
 
 /** Longer than the two seconds that this client would pause of its own accord. */
 const BUSY_FOR_THREE_SECONDS = { ...BUSY_FOR_A_SECOND, retryMs: 3_000 };

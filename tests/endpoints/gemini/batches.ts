@@ -4,7 +4,7 @@ import { GoogleAIFileManager } from "@google/generative-ai/server";
 import { Buffer } from "node:buffer";
 import { describe, expect, test } from "vitest";
 import { until } from "../../harness/patience.ts";
-import { GEMMA, PNG, type TestGateway } from "./gemini_stack.ts";
+import { GEMMA, PNG, type TestGateway } from "../test_gateway.ts";
 
 export function batches(gateway: () => TestGateway): void {
   const clientOf = (apiKey = gateway().key) =>

@@ -3,7 +3,7 @@ import { ApiError, type CachedContent, GoogleGenAI, type HttpOptions } from "@go
 import { Socket } from "node:net";
 import { describe, expect, test } from "vitest";
 import { until } from "../../harness/patience.ts";
-import { GEMMA, type TestGateway } from "./gemini_stack.ts";
+import { GEMMA, type TestGateway } from "../test_gateway.ts";
 
 const KEEPS = "gemini-3.5-flash-lite";
 /** Above what Google keeps at least. */

@@ -9,7 +9,7 @@ import {
   PNG,
   SIGNING,
   type TestGateway,
-} from "./gemini_stack.ts";
+} from "../test_gateway.ts";
 
 export function googleGenai(gateway: () => TestGateway): void {
   const client = (options: HttpOptions = {}, apiKey = gateway().key) =>

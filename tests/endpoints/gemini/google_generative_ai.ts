@@ -16,7 +16,7 @@ import {
   PNG,
   SIGNING,
   type TestGateway,
-} from "./gemini_stack.ts";
+} from "../test_gateway.ts";
 
 export function googleGenerativeAi(gateway: () => TestGateway): void {
   const model = (

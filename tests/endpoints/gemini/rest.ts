@@ -1,13 +1,14 @@
 /** The API without a client library: scripts, and what older libraries put on the wire. */
 import { describe, expect, test } from "vitest";
-import { BUSY_FOR_A_SECOND, EMBEDDING, GEMMA, leftEarly, type TestGateway } from "./gemini_stack.ts";
+import { BUSY_FOR_A_SECOND, EMBEDDING, GEMMA, leftEarly } from "../test_gateway.ts";
+import type { OpenedGateway } from "../opened_gateway.ts";
 import { until } from "../../harness/patience.ts";
 
 const asking = (text: string) => ({ contents: [{ role: "user", parts: [{ text }] }] });
 const generate = `/v1beta/models/${GEMMA}:generateContent`;
 const stream = `/v1beta/models/${GEMMA}:streamGenerateContent`;
 
-export function rest(gateway: () => TestGateway): void {
+export function rest(gateway: () => OpenedGateway): void {
   const bare = (path: string, headers: Record<string, string> = {}) =>
     fetch(`${gateway().baseUrl}${path}`, {
       method: "POST",

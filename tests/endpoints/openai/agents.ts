@@ -2,7 +2,7 @@
 import { Agent, type AgentInputItem, MemorySession, OpenAIProvider, Runner, tool } from "@openai/agents";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
-import { GEMMA, SIGNING, type TestGateway } from "../gemini/gemini_stack.ts";
+import { GEMMA, SIGNING, type TestGateway } from "../test_gateway.ts";
 
 export function agents(gateway: () => TestGateway): void {
   const runner = (useResponses = true) =>

@@ -20,7 +20,7 @@ import {
   PNG,
   SIGNING,
   type TestGateway,
-} from "../gemini/gemini_stack.ts";
+} from "../test_gateway.ts";
 
 export function aiSdk(gateway: () => TestGateway): void {
   const provider = (apiKey = gateway().key, headers: Record<string, string> = {}) =>

@@ -2,7 +2,7 @@
 import { createOpenAI } from "@ai-sdk/openai";
 import { generateText, isStepCount, jsonSchema, type ModelMessage, streamText, tool } from "ai";
 import { describe, expect, test } from "vitest";
-import { SIGNING, type TestGateway } from "../gemini/gemini_stack.ts";
+import { SIGNING, type TestGateway } from "../test_gateway.ts";
 
 export function aiSdkOpenai(gateway: () => TestGateway): void {
   const provider = (sending: typeof fetch = fetch) =>

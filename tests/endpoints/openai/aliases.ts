@@ -2,7 +2,7 @@
 import { GoogleGenAI } from "@google/genai";
 import OpenAI from "openai";
 import { describe, expect, test } from "vitest";
-import { GEMMA, type TestGateway } from "../gemini/gemini_stack.ts";
+import { GEMMA, type TestGateway } from "../test_gateway.ts";
 
 export function aliases(gateway: () => TestGateway): void {
   describe("aliases", () => {

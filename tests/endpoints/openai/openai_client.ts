@@ -1,4 +1,5 @@
 /** OpenAI's own client for JavaScript, with another base URL and key. */
+import process from "node:process";
 import OpenAI from "openai";
 import { LengthFinishReasonError } from "openai/core/error";
 import { zodResponseFormat } from "openai/helpers/zod";
@@ -13,10 +14,10 @@ import {
   PNG,
   SIGNING,
   type TestGateway,
-} from "../gemini/gemini_stack.ts";
+} from "../test_gateway.ts";
 
 /** Elsewhere Deno's server does not tell that a waiting client has left: see local/disconnects.ts. */
-const noticed = test.skipIf(Deno.build.os !== "linux");
+const noticed = test.skipIf(process.platform !== "linux");
 
 type Message = OpenAI.ChatCompletionMessageParam;
 

@@ -1,7 +1,7 @@
 /** `compatcanary`, which probes servers that say they are compatible with OpenAI. */
 import { describe, expect, test } from "vitest";
 import { CHECKOUT } from "../../../local/paths.ts";
-import { GEMMA, SIGNING, type TestGateway } from "../gemini/gemini_stack.ts";
+import { GEMMA, SIGNING, type TestGateway } from "../test_gateway.ts";
 
 interface Report {
   summary: { passes: number; warnings: number; failures: number };

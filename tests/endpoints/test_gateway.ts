@@ -1,12 +1,12 @@
-/** What the tests of the Gemini endpoint share: one running stack, whose books and whose emulator can be looked into. */
+/** What the tests of the endpoints share: a stack that runs, whose books and whose emulator can be looked into. Of Node and Deno alike. */
 import { expect } from "vitest";
 import postgres from "postgres";
-import type { FaultSpec } from "../../../local/emulator/faults.ts";
-import type { Stats } from "../../../local/emulator/control.ts";
-import { moveClock, stopClock } from "../../harness/database_clock.ts";
-import { empty } from "../../harness/database.ts";
-import { until } from "../../harness/patience.ts";
-import { startTestStack, type TestStack } from "../../harness/stack.ts";
+import type { FaultSpec } from "../../local/emulator/faults.ts";
+import type { Stats } from "../../local/emulator/control.ts";
+import { moveClock, stopClock } from "../harness/database_clock.ts";
+import { empty } from "../harness/rows.ts";
+import { until } from "../harness/patience.ts";
+import type { TestStack } from "../harness/stack.ts";
 
 export const GEMMA = "gemma-4-31b-it";
 /** Signs its thoughts, and refuses a conversation that lost a signature. */
@@ -36,8 +36,11 @@ export const LEFT_BEHIND = [
   "public.google_ai_usage_counters",
 ];
 
-export interface TestGateway {
-  stack: TestStack;
+/** What clients and tests have to know of a stack that runs, wherever they run. */
+export type RunningStack = Pick<TestStack, "url" | "emulatorUrl" | "databaseUrl" | "keys" | "invoke">;
+
+export interface TestGateway<Running extends RunningStack = RunningStack> {
+  stack: Running;
   sql: postgres.Sql;
   /** What clients take as their base URL, without a version. */
   baseUrl: string;
@@ -62,9 +65,7 @@ export interface TestGateway {
   ): Promise<Response>;
 }
 
-export async function openTestGateway(): Promise<TestGateway> {
-  // Enough of a pause that a client can leave in the middle of a stream.
-  const stack = await startTestStack({ emulator: { chunkDelayMs: 15 } });
+export function gatewayOf<Running extends RunningStack>(stack: Running): TestGateway<Running> {
   const sql = postgres(stack.databaseUrl, { max: 2, onnotice: () => {} });
   const baseUrl = `${stack.url}/functions/v1/llm-invoke`;
   const control = async (path: string, body?: unknown) => {
@@ -128,11 +129,6 @@ export async function openTestGateway(): Promise<TestGateway> {
         signal,
       }),
   };
-}
-
-export async function closeTestGateway(gateway: TestGateway | undefined): Promise<void> {
-  await gateway?.sql.end({ timeout: 5 });
-  await gateway?.stack.stop();
 }
 
 /** Both quota projects say that their minute is used up, and a second later they no longer do. */
