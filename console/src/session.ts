@@ -1,4 +1,5 @@
 import { dropDraft } from "./parts/playground_draft.ts";
+import { dropPictures } from "./parts/playground_pictures.ts";
 import { playgroundRuns } from "./parts/playground_runs.ts";
 import type { Console } from "./console_context.tsx";
 
@@ -27,6 +28,7 @@ export const isLeaving = () => leaving;
 export function signOut(auth: Console["auth"]): void {
   leaving = true;
   dropDraft();
+  dropPictures();
   playgroundRuns.forget();
   auth.signOut({ scope: "local" });
 }

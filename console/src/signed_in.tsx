@@ -62,13 +62,13 @@ function Pages() {
           <Suspense fallback={<Waiting />}>
             <Switch>
               <Route path="/overview" component={OverviewPage} />
-              <Route path="/keys" component={KeysPage} />
+              <Route path="/keys/:what?/:name?">{(given) => <KeysPage given={given} />}</Route>
               <Route path="/providers" component={ProvidersPage} />
               <Route path="/quota" component={QuotaPage} />
               <Route path="/requests/:no?">{({ no }) => <RequestsPage requestNo={no} />}</Route>
               <Route path="/consumers" component={ConsumersPage} />
               <Route path="/chats/:id?">{({ id }) => <ChatsPage chatId={id} />}</Route>
-              <Route path="/jobs" component={JobsPage} />
+              <Route path="/jobs/:what?/:name?">{(given) => <JobsPage given={given} />}</Route>
               <Route path="/vision" component={VisionPage} />
               <Route path="/graph/*?">{({ "*": address }) => <GraphPage address={address} />}</Route>
               <Route path="/usage" component={UsagePage} />

@@ -80,17 +80,63 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     for (const name of PAGES) {
       await open(name);
       await page.getByRole("heading", { level: 1, name }).waitFor();
-      // As it stays: everything has been answered, and nothing is drawn any more.
-      let parts = "";
+      // As it stays: everything has been answered, nothing is awaited, and nothing is drawn any more.
+      let parts = "not yet read";
       await expect.poll(async () => {
         const before = parts;
-        parts = partsOf(await page.getByRole("main").ariaSnapshot()).join("\n");
-        return pending.size === 0 && parts === before;
+        const snapshot = await page.getByRole("main").ariaSnapshot();
+        parts = partsOf(snapshot).join("\n");
+        return pending.size === 0 && !/status "Loading"/.test(snapshot) && parts === before;
       }).toBe(true);
       told.push(`# ${name}`, parts, "");
     }
     page.off("request", begun).off("requestfinished", over).off("requestfailed", over);
     await expect(told.join("\n")).toMatchFileSnapshot("./screen_reader.txt");
+  });
+
+  test("from nothing to a first call, step by step in one place: a key that Google refuses is not saved", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    try {
+      await open("Overview");
+      const steps = page.getByRole("region", { name: "First steps" });
+      await steps.getByRole("button", { name: /Add a Google AI key/ }).click();
+      await steps.getByLabel("Alias").fill("first-key");
+      await steps.getByLabel("API key").fill("no-such-key-0123");
+      await steps.getByRole("button", { name: "Add key" }).click();
+      await steps.getByRole("status").getByText("Google rejects the key.").waitFor();
+      expect(await database`select from public.google_ai_api_keys where key_alias = 'first-key'`)
+        .toHaveLength(0);
+      await steps.getByLabel("API key").fill("demo-key-c");
+      await steps.getByRole("button", { name: "Add key" }).click();
+      await steps.getByRole("button", { name: "Leave the limits as they are" }).waitFor();
+      expect(await database`select from public.google_ai_api_keys where key_alias = 'first-key'`)
+        .toHaveLength(1);
+      expect(await steps.getByLabel("Requests a minute").inputValue()).not.toBe("");
+      expect(await accessibilityProblems(page, "light")).toEqual([]);
+      await steps.getByRole("button", { name: "Leave the limits as they are" }).click();
+      await steps.getByLabel("Name").fill("first-bot");
+      await steps.getByRole("button", { name: "Add consumer" }).click();
+      const secret = (await steps.getByTestId("secret").textContent())!;
+      expect(await steps.getByTestId("snippet").textContent()).toContain(secret);
+      expect(await accessibilityProblems(page, "light")).toEqual([]);
+      const call = await fetch(`${stack.url}/functions/v1/llm-invoke`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
+        body: JSON.stringify({ model: "gemma-4-31b-it", prompt: "Hello" }),
+      });
+      expect(call.status).toBe(200);
+      await call.body?.cancel();
+      await page.evaluate(`document.dispatchEvent(new Event("visibilitychange"))`);
+      await steps.getByText("The first call has come.").waitFor();
+      // Shown until it is kept, although nothing is to do any more.
+      expect(await steps.getByTestId("secret").textContent()).toBe(secret);
+      await steps.getByRole("button", { name: "I have kept it" }).click();
+      await steps.waitFor({ state: "detached" });
+    } finally {
+      await database`delete from public.google_ai_api_keys where key_alias = 'first-key'`;
+      await database`delete from eve.consumers where name = 'first-bot'`;
+      await database.end();
+    }
   });
 
   test("a hidden tab asks for nothing, and what is shown again is asked for at once", async () => {
@@ -212,6 +258,56 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     expect(await accessibilityProblems(page, "light")).toEqual([]);
     await alert.getByRole("link", { name: "To the page Providers" }).click();
     await page.getByRole("heading", { level: 1, name: "Providers" }).waitFor();
+  });
+
+  test("the button of an alert puts right what it is about, and the history keeps it", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    try {
+      const [key] = await database`
+        insert into public.google_ai_api_keys (key_alias, env_var_name, is_active, priority)
+        values ('spare', 'GOOGLE_API_KEY_SPARE', false, 999) returning id`;
+      await database`select eve.open_alert('key_disabled', ${
+        key!.id
+      }, 'critical', 'Key spare is not used: key_invalid')`;
+      await database`select eve.open_alert('maintenance_failed', 'sweep', 'warning', 'sweep failed: disk is full')`;
+      await database`select eve.open_alert('token_usage_refused', 'public.token_usage', 'warning', 'refused')`;
+      await open("Alerts");
+      const failed = page.getByRole("article", { name: "maintenance_failed sweep" });
+      await failed.getByRole("button", { name: "Run sweep now" }).click();
+      await page.getByText("It has run.").waitFor();
+      const disabled = page.getByRole("article", { name: /^key_disabled/ });
+      await disabled.getByRole("link", { name: "To the page Keys and models" }).click();
+      const changing = page.getByRole("dialog", { name: "Change: spare" });
+      await changing.waitFor();
+      await page.keyboard.press("Escape");
+      await changing.waitFor({ state: "detached" });
+      await open("Alerts");
+      await disabled.getByRole("button", { name: "Use the key again" }).click();
+      await disabled.waitFor({ state: "detached" });
+      expect(await database`select is_active from public.google_ai_api_keys where key_alias = 'spare'`)
+        .toEqual([{ is_active: true }]);
+      await open("Keys and models");
+      await page.getByRole("button", { name: "Remove: spare" }).click();
+      await page.getByRole("dialog", { name: "Remove" }).getByRole("button", { name: "Remove" }).click();
+      await page.getByRole("button", { name: "Remove: spare" }).waitFor({ state: "detached" });
+      expect(await database`select from public.google_ai_api_keys where key_alias = 'spare'`).toHaveLength(0);
+      await open("Alerts");
+      const refused = page.getByRole("article", { name: /^token_usage_refused/ });
+      await refused.getByText("SQL that shows what stands in the way").click();
+      const statement = (await refused.getByText(/^select conname/).textContent())!;
+      expect(await database.unsafe(statement)).not.toEqual([]);
+      expect(await accessibilityProblems(page, "light")).toEqual([]);
+      await failed.getByRole("button", { name: /^Close/ }).click();
+      await refused.getByRole("button", { name: /^Close/ }).click();
+      await page.getByText("History", { exact: true }).click();
+      await failed.waitFor();
+      await page.getByText("RU", { exact: true }).click();
+      await failed.getByText("Обслуживание не удалось").waitFor();
+      await page.getByText("EN", { exact: true }).click();
+    } finally {
+      await database`delete from public.google_ai_api_keys where key_alias = 'spare'`;
+      await database.end();
+    }
   });
 
   test("a consumer is added, its secret is shown once, and its call appears", async () => {
@@ -1097,6 +1193,11 @@ describe.skipIf(!CAN_RUN)("the console", () => {
         .waitFor();
       await page.reload();
       await page.getByRole("heading", { level: 2, name: "An evening in the park" }).waitFor();
+      // By its id, from any page.
+      await page.keyboard.press("Control+K");
+      await page.getByRole("dialog", { name: "Find an id" }).getByLabel("Id").fill(post.key);
+      await page.getByRole("dialog", { name: "Find an id" }).getByRole("link", { name: /^Post/ }).click();
+      await page.getByRole("heading", { level: 2, name: /^Concert tonight/ }).waitFor();
       expect(await accessibilityProblems(page, "light")).toEqual([]);
     } finally {
       await database.end();
@@ -1263,6 +1364,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
         expect(await answer.textContent()).not.toBe("");
       }
       expect(await page.getByLabel("Prompt").inputValue()).toBe(prompt);
+      await page.getByText("dot.png", { exact: true }).waitFor();
       expect(await accessibilityProblems(page, "light")).toEqual([]);
 
       // The program asks the same; it is run as it stands.
@@ -1308,7 +1410,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
           json: { error: { code: "credential_insufficient", message: "English" } },
         }),
     );
-    await page.getByText("Прошедшие", { exact: true }).click();
+    await page.getByText("История", { exact: true }).click();
     await page.getByText("У этой учётной записи нет таких прав.").waitFor();
     await page.unrouteAll();
     await page.getByText("EN", { exact: true }).click();

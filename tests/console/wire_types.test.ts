@@ -42,15 +42,25 @@ const faultsOfAdmin = () => run(copy, Deno.execPath(), "check", "supabase/functi
 const faultsOfConsole = () =>
   run(`${copy}/console`, Deno.execPath(), "run", "-A", "node_modules/typescript/bin/tsc", "--noEmit");
 
-/** With one text of one file changed. */
-async function changed<T>(path: string, from: string, to: string, look: () => Promise<T>): Promise<T> {
-  const text = await Deno.readTextFile(`${copy}/${path}`);
-  expect(text).toContain(from);
-  await Deno.writeTextFile(`${copy}/${path}`, text.replace(from, to));
+interface Change {
+  path: string;
+  from: string;
+  to: string;
+}
+
+/** With texts of files changed. */
+async function changed<T>(changes: readonly Change[], look: () => Promise<T>): Promise<T> {
+  const texts = new Map<string, string>();
   try {
+    for (const { path, from, to } of changes) {
+      const text = await Deno.readTextFile(`${copy}/${path}`);
+      expect(text).toContain(from);
+      if (!texts.has(path)) texts.set(path, text);
+      await Deno.writeTextFile(`${copy}/${path}`, text.replace(from, to));
+    }
     return await look();
   } finally {
-    await Deno.writeTextFile(`${copy}/${path}`, text);
+    for (const [path, text] of texts) await Deno.writeTextFile(`${copy}/${path}`, text);
   }
 }
 
@@ -61,57 +71,63 @@ describe.skipIf(!installedConsole())(
       expect([await faultsOfAdmin(), await faultsOfConsole()]).toEqual(["", ""]);
     });
 
-    test("a field that the function names otherwise is a type error of its route", async () => {
-      const faults = await changed(
-        "shared/database/reading.ts",
-        "  blocked_until: z.string().nullable(),",
-        "  blocked_to: z.string().nullable(),",
-        faultsOfAdmin,
-      );
-      expect(faults).toMatch(/'blocked_until' is missing/);
-      expect(faults).toContain("reading_routes.ts");
-    });
-
-    test("a field that its types name otherwise is a type error of the page, and of the route", async () => {
-      const [admin, page] = await changed(
-        ANSWERS,
-        "  wait_ms: number;",
-        "  waited_ms: number;",
-        async () => [await faultsOfAdmin(), await faultsOfConsole()],
-      );
-      expect(admin).toMatch(/'waited_ms' is missing/);
-      expect(page).toMatch(/requests\.tsx.*'wait_ms' does not exist/);
-    });
-
-    test("a tenant's field that its types name otherwise, of the page that changes it, and of the route", async () => {
-      const [admin, page] = await changed(
-        ANSWERS,
-        "  storage_limit_bytes: number | null;",
-        "  limit_bytes: number | null;",
-        async () => [await faultsOfAdmin(), await faultsOfConsole()],
-      );
-      expect(admin).toMatch(/'limit_bytes' is missing/);
-      expect(admin).toContain("tenant_routes.ts");
-      expect(page).toMatch(/tenants\.tsx.*'storage_limit_bytes' does not exist/);
-    });
-
-    test("a field of the stream's events that its types name otherwise, of the endpoint and of the playground", async () => {
-      const [endpoint, page] = await changed(
-        "shared/endpoints/native/stream_events.ts",
-        "usage: { input_tokens: number;",
-        "usage: { prompt_tokens: number;",
-        async () => [
+    describe("otherwise it is a type error", () => {
+      let admin: string;
+      let endpoint: string;
+      let page: string;
+      // All at once: each look takes seconds, and none of these hides another.
+      beforeAll(async () => {
+        const fields = [
+          { path: ANSWERS, from: "  wait_ms: number;", to: "  waited_ms: number;" },
+          {
+            path: ANSWERS,
+            from: "  storage_limit_bytes: number | null;",
+            to: "  limit_bytes: number | null;",
+          },
+          {
+            path: "shared/database/reading.ts",
+            from: "  blocked_until: z.string().nullable(),",
+            to: "  blocked_to: z.string().nullable(),",
+          },
+          {
+            path: "shared/endpoints/native/stream_events.ts",
+            from: "usage: { input_tokens: number;",
+            to: "usage: { prompt_tokens: number;",
+          },
+        ];
+        [admin, endpoint] = await changed(fields, async () => [
+          await faultsOfAdmin(),
           await run(copy, Deno.execPath(), "check", "shared/endpoints/native/stream.ts"),
-          await faultsOfConsole(),
-        ],
-      );
-      expect(endpoint).toMatch(/'prompt_tokens' is missing/);
-      expect(page).toMatch(/playground\.tsx.*'input_tokens' does not exist/);
-    });
+        ]);
+        // Its route would have no types to be measured by.
+        const path = { path: ANSWERS, from: '"GET /lanes"', to: '"GET /all-lanes"' };
+        page = await changed([...fields, path], faultsOfConsole);
+      });
 
-    test("a path that no route answers is a type error of the page", async () => {
-      const faults = await changed(ANSWERS, '"GET /lanes"', '"GET /all-lanes"', faultsOfConsole);
-      expect(faults).toMatch(/quota\.tsx.*"\/lanes"/);
+      test("of its route, when the function names a field otherwise", () => {
+        expect(admin).toMatch(/'blocked_until' is missing/);
+        expect(admin).toContain("reading_routes.ts");
+      });
+
+      test("of the page and of the route, when its types name a field otherwise", () => {
+        expect(admin).toMatch(/'waited_ms' is missing/);
+        expect(page).toMatch(/requests\.tsx.*'wait_ms' does not exist/);
+      });
+
+      test("of the page that changes a tenant, and of the route, when its types name a field otherwise", () => {
+        expect(admin).toMatch(/'limit_bytes' is missing/);
+        expect(admin).toContain("tenant_routes.ts");
+        expect(page).toMatch(/tenants\.tsx.*'storage_limit_bytes' does not exist/);
+      });
+
+      test("of the endpoint and of the playground, when types name a field of the stream's events otherwise", () => {
+        expect(endpoint).toMatch(/'prompt_tokens' is missing/);
+        expect(page).toMatch(/playground\.tsx.*'input_tokens' does not exist/);
+      });
+
+      test("of the page, when no route answers its path", () => {
+        expect(page).toMatch(/quota\.tsx.*"\/lanes"/);
+      });
     });
   },
 );

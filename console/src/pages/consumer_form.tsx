@@ -92,7 +92,7 @@ export function ConsumerForm({ consumer, done }: { consumer?: Consumer; done: (m
       await api.post("/consumers/change", { name: base.name, seen, changes: scope, ...access });
     },
     {
-      touches: ["consumers", "tenants"],
+      touches: ["consumers", "tenants", "overview"],
       failed: t("consumers.failed"),
       stale: async () => {
         const { consumers: [now] } = await api.get("/consumers", { name: base!.name });

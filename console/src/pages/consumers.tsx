@@ -23,8 +23,6 @@ import { useFormat } from "../i18n/format.ts";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { Pages } from "../parts/pages.tsx";
-import { Snippet } from "../parts/snippet.tsx";
-import { SNIPPETS } from "../parts/snippets.ts";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, Loaded } from "../parts/states.tsx";
 import { Window } from "../parts/window.tsx";
@@ -32,6 +30,7 @@ import { ListFrame } from "../parts/list_frame.tsx";
 import { EVERY_MS } from "../queries.ts";
 import { ConsumerCache } from "./consumer_cache.tsx";
 import { ConsumerForm, type Secret } from "./consumer_form.tsx";
+import { SecretShown } from "./secret_shown.tsx";
 import { Tenants } from "./tenants.tsx";
 
 const PAGE = 25;
@@ -329,43 +328,6 @@ function Rotation({ consumer, done }: { consumer: Consumer; done: (made?: Secret
         >
           {t("consumers.rotate_do")}
         </Button>
-      </Group>
-    </Stack>
-  );
-}
-
-function SecretShown({ name, kind, secret, done }: Secret & { done: () => void }) {
-  const { t } = useTranslation();
-  return (
-    <Stack>
-      <Alert color="yellow" variant="outline">{t("consumers.secret_once")}</Alert>
-      <Code block data-testid="secret" style={{ overflowWrap: "anywhere", whiteSpace: "pre-wrap" }}>
-        {secret}
-      </Code>
-      <details>
-        <summary>{t("consumers.snippet")}</summary>
-        <Snippet
-          kinds={SNIPPETS}
-          body={{ model: "gemma-4-31b-it", prompt: "Hello" }}
-          secret={secret}
-          notebook={kind === "notebook"}
-        />
-      </details>
-      <Group justify="flex-end">
-        <Button
-          component="a"
-          variant="default"
-          href={`data:text/plain,${encodeURIComponent(`${secret}\n`)}`}
-          download={`${name}.secret.txt`}
-        >
-          {t("download")}
-        </Button>
-        <CopyButton value={secret}>
-          {({ copied, copy }) => (
-            <Button variant="default" onClick={copy}>{copied ? t("copied") : t("copy")}</Button>
-          )}
-        </CopyButton>
-        <Button onClick={done}>{t("consumers.secret_kept")}</Button>
       </Group>
     </Stack>
   );

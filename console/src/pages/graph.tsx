@@ -49,7 +49,8 @@ export default function GraphPage({ address }: { address?: string | undefined })
   const nodeId = idOf(address);
   const { t } = useTranslation();
   const { files } = useConsole();
-  const [chosen, setChosen] = useState<string | null>(null);
+  // The address may name the tenant: what was found may be any's.
+  const [chosen, setChosen] = useState(() => new URLSearchParams(location.search).get("tenant"));
   const stats = useQuery({
     queryKey: ["storage", "stats"],
     queryFn: ({ signal }) => files.stats(signal),

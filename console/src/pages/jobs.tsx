@@ -20,6 +20,7 @@ import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { EyeOff } from "lucide-react";
 import { type ReactNode, useState } from "react";
 import { useTranslation } from "react-i18next";
+import { useLocation } from "wouter";
 import type { AdminJob, Batch, DeadLetter, JobState, Webhook } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
@@ -39,9 +40,16 @@ const STATES: readonly JobState[] = ["queued", "running", "succeeded", "failed",
 const KINDS = ["llm", "response", "batch", "provider_job"] as const;
 const NO_FILTER = { state: "", kind: "", consumer: "", batch_id: "" };
 
-export default function JobsPage() {
+/** @param given by the address: `job` and its id, `state` and its name, or `part` and that of a part of the page */
+export default function JobsPage(
+  { given }: { given: { what?: string | undefined; name?: string | undefined } },
+) {
   const { t } = useTranslation();
-  const [part, setPart] = useState<(typeof PARTS)[number]>("jobs");
+  const [part, setPart] = useState(() =>
+    PARTS.find((name) => given.what === "part" && name === given.name) ?? "jobs"
+  );
+  const [, navigate] = useLocation();
+  const shown = given.what === "job" ? "jobs" : part;
   const [batchId, setBatchId] = useState("");
   return (
     <Page
@@ -50,17 +58,25 @@ export default function JobsPage() {
       actions={
         <SegmentedControl
           aria-label={t("jobs.part")}
-          value={part}
+          value={shown}
           onChange={(value) => {
             setBatchId("");
+            if (given.what !== undefined) navigate("/jobs");
             setPart(value as (typeof PARTS)[number]);
           }}
           data={PARTS.map((value) => ({ value, label: t(`jobs.parts.${value}`) }))}
         />
       }
     >
-      {part === "jobs" && <Jobs key={batchId} batchId={batchId} />}
-      {part === "batches" && (
+      {shown === "jobs" && (
+        <Jobs
+          key={batchId}
+          batchId={batchId}
+          state={given.what === "state" ? given.name : undefined}
+          jobId={given.what === "job" ? given.name : undefined}
+        />
+      )}
+      {shown === "batches" && (
         <Batches
           open={(id) => {
             setBatchId(id);
@@ -68,8 +84,8 @@ export default function JobsPage() {
           }}
         />
       )}
-      {part === "webhooks" && <Webhooks />}
-      {part === "dead_letters" && <DeadLetters />}
+      {shown === "webhooks" && <Webhooks />}
+      {shown === "dead_letters" && <DeadLetters />}
     </Page>
   );
 }
@@ -104,14 +120,24 @@ function More({ query }: {
 
 const hasEnded = ({ finished_at }: AdminJob) => finished_at !== null;
 
-function Jobs({ batchId }: { batchId: string }) {
+function Jobs({ batchId, state, jobId }: {
+  batchId: string;
+  state: string | undefined;
+  jobId: string | undefined;
+}) {
   const { t } = useTranslation();
   const format = useFormat();
   const { api } = useConsole();
   const kindName = useKindName();
-  const [filter, setFilter] = useState({ ...NO_FILTER, batch_id: batchId });
+  const [filter, setFilter] = useState({
+    ...NO_FILTER,
+    batch_id: batchId,
+    state: STATES.find((name) => name === state) ?? "",
+  });
   const [asked] = useDebouncedValue(filter, PAUSE_MS);
-  const [shown, setShown] = useState<string | null>(null);
+  const [, navigate] = useLocation();
+  const shown = jobId ?? null;
+  const setShown = (id: string | null) => navigate(id === null ? "/jobs" : `/jobs/job/${id}`);
   const jobs = useInfiniteQuery({
     queryKey: ["jobs", asked],
     queryFn: ({ signal, pageParam }) =>

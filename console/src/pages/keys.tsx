@@ -1,25 +1,12 @@
-import {
-  Alert,
-  Button,
-  Code,
-  Group,
-  NumberInput,
-  PasswordInput,
-  SegmentedControl,
-  Stack,
-  Table,
-  Text,
-  TextInput,
-  Title,
-} from "@mantine/core";
+import { Button, Code, Group, Stack, Table, Text, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { Plus } from "lucide-react";
-import { type FormEvent, useState } from "react";
+import { useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
+import { useLocation } from "wouter";
 import type { KeyOfPool, LimitsAnswer, ModelRow } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
-import { Conflict } from "../parts/conflict.tsx";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
@@ -27,20 +14,23 @@ import { EmptyState, Loaded } from "../parts/states.tsx";
 import { Window } from "../parts/window.tsx";
 import { ListFrame } from "../parts/list_frame.tsx";
 import { EVERY_MS } from "../queries.ts";
+import { KeyForm, TOUCHED, useTest } from "./key_form.tsx";
 import { LimitsImportForm } from "./limits_import.tsx";
 import { boundOf, CAPABILITIES, LIMITS, ModelForm } from "./model_form.tsx";
 
-/** What is changed with it when a key is used or passed over. */
-const TOUCHED = ["keys", "lanes", "models", "overview"];
-
 type Dialog =
   | { kind: "key"; key: KeyOfPool | null }
+  | { kind: "remove"; key: KeyOfPool }
   | { kind: "model"; model: ModelRow }
   | { kind: "import" };
 
-export default function KeysPage() {
+/** @param given by the address: `key` and an id, or `model` and its name, is what is changed */
+export default function KeysPage(
+  { given }: { given: { what?: string | undefined; name?: string | undefined } },
+) {
   const { t } = useTranslation();
   const { api } = useConsole();
+  const [, navigate] = useLocation();
   const [dialog, setDialog] = useState<Dialog | null>(null);
   const keys = useQuery({
     queryKey: ["keys"],
@@ -55,7 +45,19 @@ export default function KeysPage() {
     queryKey: ["models", "limits"],
     queryFn: ({ signal }) => api.get("/limits", {}, signal),
   });
-  const close = () => setDialog(null);
+  useEffect(() => {
+    if (given.name === undefined || dialog !== null) return;
+    const name = decodeURIComponent(given.name);
+    const key = given.what === "key" && keys.data?.keys.find(({ id }) => id === name);
+    const model = given.what === "model" && limits.data &&
+      models.data?.models.find(({ model }) => model === name);
+    if (key) setDialog({ kind: "key", key });
+    if (model) setDialog({ kind: "model", model });
+  }, [given.what, given.name, keys.data, models.data, limits.data]);
+  const close = () => {
+    setDialog(null);
+    if (given.name !== undefined) navigate("/keys", { replace: true });
+  };
   return (
     <Page
       title={t("keys.title")}
@@ -71,9 +73,13 @@ export default function KeysPage() {
     >
       <Loaded query={keys}>
         {({ keys }) =>
-          keys.length === 0
-            ? <EmptyState title={t("keys.empty")}>{t("keys.empty_how")}</EmptyState>
-            : <Keys keys={keys} change={(key) => setDialog({ kind: "key", key })} />}
+          keys.length === 0 ? <EmptyState title={t("keys.empty")}>{t("keys.empty_how")}</EmptyState> : (
+            <Keys
+              keys={keys}
+              change={(key) => setDialog({ kind: "key", key })}
+              remove={(key) => setDialog({ kind: "remove", key })}
+            />
+          )}
       </Loaded>
       <Group justify="space-between">
         <Title order={2} size="h4">{t("keys.models")}</Title>
@@ -120,6 +126,9 @@ export default function KeysPage() {
           />
         )}
       </Window>
+      <Window opened={dialog?.kind === "remove"} onClose={close} title={t("keys.remove")}>
+        {dialog?.kind === "remove" && <Removal of={dialog.key} close={close} />}
+      </Window>
       <Window opened={dialog?.kind === "import"} onClose={close} title={t("limits_import.open")} size="lg">
         {dialog?.kind === "import" && (
           <LimitsImportForm projects={limits.data?.quota_projects ?? []} close={close} />
@@ -129,7 +138,11 @@ export default function KeysPage() {
   );
 }
 
-function Keys({ keys, change }: { keys: KeyOfPool[]; change: (key: KeyOfPool) => void }) {
+function Keys({ keys, change, remove }: {
+  keys: KeyOfPool[];
+  change: (key: KeyOfPool) => void;
+  remove: (key: KeyOfPool) => void;
+}) {
   const { t } = useTranslation();
   const format = useFormat();
   const { api } = useConsole();
@@ -199,7 +212,9 @@ function Keys({ keys, change }: { keys: KeyOfPool[]; change: (key: KeyOfPool) =>
                 </Table.Td>
                 <Table.Td>
                   {key.check
-                    ? `${t(`keys.outcomes.${key.check.outcome}`)}, ${format.ago(key.check.checked_at)}`
+                    ? `${t(`keys.outcomes.${outcomeOf(key, key.check.outcome)}`)}, ${
+                      format.ago(key.check.checked_at)
+                    }`
                     : "–"}
                   {key.check?.detail && <Text size="xs">{key.check.detail}</Text>}
                 </Table.Td>
@@ -233,6 +248,16 @@ function Keys({ keys, change }: { keys: KeyOfPool[]; change: (key: KeyOfPool) =>
                     >
                       {t(key.is_active ? "keys.pause" : "keys.resume")}
                     </Button>
+                    {!isStages && (
+                      <Button
+                        size="compact-xs"
+                        variant="default"
+                        aria-label={`${t("keys.remove")}: ${name}`}
+                        onClick={() => remove(key)}
+                      >
+                        {t("keys.remove")}
+                      </Button>
+                    )}
                   </Group>
                 </Table.Td>
               </Table.Tr>
@@ -244,226 +269,36 @@ function Keys({ keys, change }: { keys: KeyOfPool[]; change: (key: KeyOfPool) =>
   );
 }
 
+function Removal({ of, close }: { of: KeyOfPool; close: () => void }) {
+  const { t } = useTranslation();
+  const { api } = useConsole();
+  const remove = useAction(() => api.post("/keys/remove", { id: of.id }), {
+    touches: TOUCHED,
+    failed: t("keys.failed"),
+  });
+  return (
+    <Stack>
+      <Text>{t("keys.remove_about", { name: of.alias ?? of.id })}</Text>
+      <Group justify="flex-end">
+        <Button variant="default" onClick={close}>{t("cancel")}</Button>
+        <Button
+          color="red.8"
+          loading={remove.isPending}
+          onClick={() => remove.mutate(undefined, { onSuccess: close })}
+        >
+          {t("keys.remove")}
+        </Button>
+      </Group>
+    </Stack>
+  );
+}
+
 /** As the badge knows them. */
 const STATES = { on: "active", off: "off", blocked: "failed", no_secret_name: "warning" } as const;
 
-function useTest() {
-  const { t } = useTranslation();
-  const { api } = useConsole();
-  return useAction((what: { env_var_name: string } | { api_key: string }) => api.post("/keys/test", what), {
-    touches: ["keys"],
-    failed: t("keys.test_failed"),
-    done: ({ status, reason, models }) => ({
-      tone: status === "active" ? "good" : "warning",
-      message: [t(`keys.tested.${status}`, { count: models?.length ?? 0 }), reason].filter(Boolean).join(" "),
-    }),
-  });
-}
-
-/** What the form of a key edits, as it is compared with what is there. */
-const KEY_FIELDS = ["alias", "env_var_name", "quota_project", "priority", "notes"] as const;
-const KEY_LABELS = {
-  ...Object.fromEntries(KEY_FIELDS.map((name) => [name, name])),
-  env_var_name: "secret",
-} as {
-  [Name in typeof KEY_FIELDS[number]]: Name extends "env_var_name" ? "secret" : Name;
-};
-
-/** Where the key is: the name of an Edge secret, or the secret itself, which is stored. */
-type Source = "name" | "secret";
-
-function KeyForm({ of, encryption, close }: {
-  of: KeyOfPool | null;
-  encryption: { ready: boolean; problem: string | null } | undefined;
-  close: () => void;
-}) {
-  const { t } = useTranslation();
-  const { api } = useConsole();
-  const isStages = of?.env_var_name?.startsWith("stage:") ?? false;
-  /** What the form was filled from; after a conflict what is there now. */
-  const [base, setBase] = useState(of);
-  const [theirs, setTheirs] = useState<KeyOfPool | null>(null);
-  const [alias, setAlias] = useState(of?.alias ?? "");
-  const [source, setSource] = useState<Source>(of?.stored ? "secret" : "name");
-  const [secret, setSecret] = useState(of?.stored ? "" : of?.env_var_name ?? "GOOGLE_API_KEY_1");
-  const [apiKey, setApiKey] = useState("");
-  const [project, setProject] = useState(of?.quota_project ?? "");
-  const [priority, setPriority] = useState<number | string>(of?.priority ?? 100);
-  const [notes, setNotes] = useState(of?.notes ?? "");
-  const fields = {
-    ...(!isStages && { alias: alias.trim(), ...(source === "name" && { env_var_name: secret.trim() }) }),
-    quota_project: project.trim() || null,
-    priority: Number(priority),
-    notes: notes.trim() || null,
-  };
-  /** Empty: the one that is stored stays. */
-  const entered: { api_key: string } | Record<string, never> = source === "secret" && apiKey !== ""
-    ? { api_key: apiKey.trim() }
-    : {};
-  const placeOf = (key: KeyOfPool | null) =>
-    key?.stored ? t("keys.stored", { last: key.stored.last_four }) : key?.env_var_name ?? "";
-  const test = useTest();
-  const save = useAction(() => {
-    if (base === null) return api.post("/keys/add", { ...fields, ...entered });
-    const seen = Object.fromEntries(KEY_FIELDS.map((name) => [name, base[name]]));
-    return api.post("/keys/change", { id: base.id, seen, changes: fields, ...entered });
-  }, {
-    touches: TOUCHED,
-    failed: t("keys.failed"),
-    stale: async () => {
-      const { keys } = await api.get("/keys");
-      setTheirs(keys.find(({ id }) => id === base?.id) ?? null);
-    },
-  });
-  async function submit(event: FormEvent) {
-    event.preventDefault();
-    await save.mutateAsync(undefined).then(close, () => {});
-  }
-  return (
-    <form onSubmit={submit}>
-      <Stack>
-        {theirs && (
-          <Conflict
-            fields={[
-              ...KEY_FIELDS.filter((name) => name in fields && name !== "env_var_name").map((name) => ({
-                label: t(`keys.${KEY_LABELS[name]}`),
-                mine: String((fields as Partial<KeyOfPool>)[name] ?? ""),
-                theirs: String(theirs[name] ?? ""),
-              })),
-              {
-                label: t("keys.source"),
-                mine: entered.api_key
-                  ? t("keys.stored", { last: entered.api_key.slice(-4) })
-                  : source === "name" && !isStages
-                  ? secret.trim()
-                  : placeOf(base),
-                theirs: placeOf(theirs),
-              },
-            ]}
-            mine={() => {
-              setBase(theirs);
-              setTheirs(null);
-            }}
-            theirs={() => {
-              setBase(theirs);
-              setTheirs(null);
-              setAlias(theirs.alias ?? "");
-              setSource(theirs.stored ? "secret" : "name");
-              setSecret(theirs.stored ? "" : theirs.env_var_name ?? "");
-              setApiKey("");
-              setProject(theirs.quota_project ?? "");
-              setPriority(theirs.priority ?? 100);
-              setNotes(theirs.notes ?? "");
-            }}
-          />
-        )}
-        {!isStages && (
-          <>
-            <TextInput
-              label={t("keys.alias")}
-              required
-              maxLength={100}
-              value={alias}
-              onChange={(event) => setAlias(event.currentTarget.value)}
-            />
-            <SegmentedControl
-              aria-label={t("keys.source")}
-              value={source}
-              onChange={(value) => setSource(value as Source)}
-              data={(["name", "secret"] as const).map((value) => ({
-                value,
-                label: t(`keys.sources.${value}`),
-              }))}
-            />
-            {source === "name" && (
-              <>
-                <TextInput
-                  label={t("keys.secret")}
-                  description={t("keys.secret_about")}
-                  required
-                  pattern="[A-Z][A-Z0-9_]{0,127}"
-                  value={secret}
-                  onChange={(event) => setSecret(event.currentTarget.value)}
-                />
-                <Alert variant="outline" title={t("keys.how_to_set")}>
-                  <Code block tabIndex={0}>{`npx supabase secrets set ${secret}=AIza...`}</Code>
-                </Alert>
-              </>
-            )}
-            {source === "secret" && (encryption?.ready === false
-              ? <Alert color="red" title={t("providers.no_encryption")}>{encryption.problem}</Alert>
-              : (
-                <PasswordInput
-                  visibilityToggleButtonProps={{ "aria-label": t("show") }}
-                  label={t("keys.api_key")}
-                  description={of?.stored
-                    ? t("providers.key_saved", { last: of.stored.last_four })
-                    : t("keys.api_key_about")}
-                  required={!of?.stored}
-                  autoComplete="off"
-                  maxLength={4_096}
-                  value={apiKey}
-                  onChange={(event) => setApiKey(event.currentTarget.value)}
-                />
-              ))}
-          </>
-        )}
-        <TextInput
-          label={t("keys.quota_project")}
-          description={t("keys.quota_project_about")}
-          maxLength={200}
-          value={project}
-          onChange={(event) => setProject(event.currentTarget.value)}
-        />
-        <NumberInput
-          label={t("keys.priority")}
-          description={t("keys.priority_about")}
-          min={0}
-          max={1_000_000}
-          allowDecimal={false}
-          required
-          value={priority}
-          onChange={setPriority}
-        />
-        <TextInput
-          label={t("keys.notes")}
-          maxLength={2_000}
-          value={notes}
-          onChange={(event) => setNotes(event.currentTarget.value)}
-        />
-        {test.data && (
-          <Text size="sm" role="status">
-            {t(`keys.tested.${test.data.status}`, { count: test.data.models?.length ?? 0 })}
-          </Text>
-        )}
-        <Group>
-          {!isStages && (
-            <Button
-              variant="default"
-              loading={test.isPending}
-              disabled={source === "secret" && apiKey === "" && !of?.stored}
-              onClick={() =>
-                test.mutate(
-                  "api_key" in entered
-                    ? { api_key: apiKey.trim() }
-                    : { env_var_name: source === "name" ? secret.trim() : of!.env_var_name! },
-                )}
-            >
-              {t("keys.test")}
-            </Button>
-          )}
-          <Button
-            type="submit"
-            loading={save.isPending}
-            disabled={source === "secret" && encryption?.ready === false && !of?.stored}
-          >
-            {of === null ? t("keys.add") : t("save")}
-          </Button>
-        </Group>
-      </Stack>
-    </form>
-  );
-}
+/** Of a secret that is stored no name is missing: it cannot be decrypted. */
+const outcomeOf = (key: KeyOfPool, outcome: NonNullable<KeyOfPool["check"]>["outcome"]) =>
+  outcome === "secret_missing" && key.env_var_name?.includes(":") ? "unreadable" : outcome;
 
 function Models({ models, overrides, change }: {
   models: ModelRow[];

@@ -1,20 +1,21 @@
 import { Anchor, Card, Group, SimpleGrid, Stack, Table, Text, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { CircleCheck, CircleDashed } from "lucide-react";
-import type { ReactNode } from "react";
+import { lazy, type ReactNode, Suspense, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import type { Alert, Lane, LanesAnswer, Overview, Percentiles } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { titleOf } from "../parts/alert_words.ts";
 import { grouped } from "../parts/grouped.ts";
 import { fullness } from "../parts/lane_order.ts";
 import { Page } from "../parts/page.tsx";
-import { Snippet } from "../parts/snippet.tsx";
-import { SNIPPETS } from "../parts/snippets.ts";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { Loaded } from "../parts/states.tsx";
+import { Waiting } from "../parts/waiting.tsx";
 import { EVERY_MS } from "../queries.ts";
+
+const FirstSteps = lazy(() => import("./first_steps.tsx"));
 
 /** More are on the page of quota. */
 const LANES_SHOWN = 5;
@@ -24,6 +25,8 @@ const MANY_FAILED = 0.1;
 export default function OverviewPage() {
   const { t } = useTranslation();
   const { api } = useConsole();
+  /** A secret is shown there, which is gone for good with it. */
+  const [holding, setHolding] = useState(false);
   const overview = useQuery({
     queryKey: ["overview"],
     queryFn: ({ signal }) => api.get("/overview", {}, signal),
@@ -44,7 +47,13 @@ export default function OverviewPage() {
       <Loaded query={overview}>
         {(hour) => (
           <Stack gap="lg">
-            {!(hour.has_keys && hour.has_consumers && hour.has_requests) && <FirstSteps hour={hour} />}
+            {(holding || !(hour.has_keys && hour.has_consumers && hour.has_requests)) && (
+              <Part title={t("overview.first")}>
+                <Suspense fallback={<Waiting />}>
+                  <FirstSteps hour={hour} hold={setHolding} />
+                </Suspense>
+              </Part>
+            )}
             <Health hour={hour} lanes={lanes.data?.lanes} alerts={alerts.data?.alerts} />
             <Hour hour={hour} />
           </Stack>
@@ -77,7 +86,9 @@ function Health({ hour, lanes = [], alerts = [] }: {
       {bad.map((alert) => (
         <Group key={alert.id} gap="xs">
           <StateBadge state={alert.severity} label={t(`alerts.severity.${alert.severity}`)} />
-          <Anchor component={Link} href="/alerts" size="sm">{`${alert.title}: ${alert.subject}`}</Anchor>
+          <Anchor component={Link} href="/alerts" size="sm">
+            {`${titleOf(alert, t)}: ${alert.subject}`}
+          </Anchor>
         </Group>
       ))}
       {healthy && <Text size="sm" c="dimmed">{t("overview.healthy_how")}</Text>}
@@ -191,31 +202,6 @@ function Lanes({ answer: { lanes, now } }: { answer: LanesAnswer }) {
 /** Null among them is without end. */
 const whole = (values: (number | null)[], write: (value: number) => string) =>
   values.includes(null) ? "∞" : write(values.reduce<number>((sum, value) => sum + (value ?? 0), 0));
-
-/** From nothing to a first call. */
-function FirstSteps({ hour }: { hour: Overview }) {
-  const { t } = useTranslation();
-  return (
-    <Part title={t("overview.first")}>
-      <Step done={hour.has_keys} words={t("overview.step_key")} to="/keys" />
-      <Step done={hour.has_keys} words={t("overview.step_model")} to="/keys" />
-      <Step done={hour.has_consumers} words={t("overview.step_consumer")} to="/consumers" />
-      <Step done={hour.has_requests} words={t("overview.step_call")} to="/requests" />
-      <Snippet kinds={SNIPPETS} body={{ model: "gemma-4-31b-it", prompt: "Hello" }} />
-    </Part>
-  );
-}
-
-function Step({ done, words, to }: { done: boolean; words: string; to: string }) {
-  const { t } = useTranslation();
-  const Icon = done ? CircleCheck : CircleDashed;
-  return (
-    <Group gap="xs" wrap="nowrap">
-      <Icon size={18} aria-label={done ? t("overview.done") : t("overview.to_do")} role="img" />
-      <Anchor component={Link} href={to} size="sm">{words}</Anchor>
-    </Group>
-  );
-}
 
 function Part({ title, label = title, children }: { title: string; label?: string; children: ReactNode }) {
   return (

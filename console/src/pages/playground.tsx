@@ -35,6 +35,7 @@ import {
   type PlaygroundDraft,
   readDraft,
 } from "../parts/playground_draft.ts";
+import { keepPictures, readPictures } from "../parts/playground_pictures.ts";
 import { NOTHING, playgroundRuns, type Run } from "../parts/playground_runs.ts";
 import { Snippet } from "../parts/snippet.tsx";
 
@@ -55,6 +56,13 @@ export default function PlaygroundPage() {
   const change = (part: Partial<PlaygroundDraft>) => setDraft((now) => ({ ...now, ...part }));
   useEffect(() => keepDraft(draft), [draft]);
   const [pictures, setPictures] = useState<File[]>([]);
+  useEffect(() => {
+    readPictures().then((kept) => setPictures((now) => now.length > 0 ? now : kept));
+  }, []);
+  const choosePictures = (files: File[]) => {
+    setPictures(files);
+    keepPictures(files, MOST_PICTURE_BYTES);
+  };
   const { runs, asking } = useSyncExternalStore(playgroundRuns.subscribe, playgroundRuns.read);
   const places = Array.from({ length: draft.count }, (_, place) => place);
   const problemOf = (text: string, kind: "list" | "object") => {
@@ -242,7 +250,7 @@ export default function PlaygroundPage() {
             clearable
             clearButtonProps={{ "aria-label": t("clear") }}
             value={pictures}
-            onChange={setPictures}
+            onChange={choosePictures}
             error={problems.pictures}
           />
           <details>

@@ -6,6 +6,7 @@ import { useFormat } from "../i18n/format.ts";
 import { turnsOf } from "../parts/conversation.ts";
 import { Markdown } from "../parts/markdown.tsx";
 import { keepDraft } from "../parts/playground_draft.ts";
+import { dropPictures } from "../parts/playground_pictures.ts";
 import { useCallTarget } from "../parts/snippet.tsx";
 import { snippetOf } from "../parts/snippets.ts";
 
@@ -90,8 +91,9 @@ export function Again({ request }: { request: RequestDetail }) {
     <Group gap="xs">
       <Button
         size="xs"
-        onClick={() => {
+        onClick={async () => {
           keepDraft({ targets: [request.requested_model, null, null], prompt, system });
+          await dropPictures();
           navigate("/playground");
         }}
       >

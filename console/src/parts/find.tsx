@@ -14,11 +14,12 @@ import { Window } from "./window.tsx";
 const PAUSE_MS = 300;
 
 /** Where each kind is looked at. */
-const WHERE: Record<Found["kind"], (id: string) => string> = {
-  request: (id) => `/requests/${id}`,
-  job: () => "/jobs",
-  chat: (id) => `/chats/${id}`,
-  post: () => "/vision",
+const WHERE: Record<Found["kind"], (one: Found) => string> = {
+  request: ({ id }) => `/requests/${id}`,
+  job: ({ id }) => `/jobs/job/${id}`,
+  chat: ({ id }) => `/chats/${id}`,
+  post: ({ id, tenant_id }) =>
+    `/graph/${encodeURIComponent(`Post/${id}`)}?${new URLSearchParams({ tenant: tenant_id ?? "" })}`,
 };
 
 /** One search over ids: of requests, jobs, chats and posts. */
@@ -53,7 +54,7 @@ export default function Find({ close }: { close: () => void }) {
                   <Anchor
                     key={`${one.kind} ${one.id}`}
                     component={Link}
-                    href={WHERE[one.kind](one.id)}
+                    href={WHERE[one.kind](one)}
                     onClick={close}
                   >
                     {[t(`find.${one.kind}`), one.name ?? one.id, one.at && format.time(one.at)].filter(

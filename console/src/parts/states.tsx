@@ -1,5 +1,4 @@
 import { Alert, Button, Center, Group, Loader, Stack, Text, Title } from "@mantine/core";
-import type { UseQueryResult } from "@tanstack/react-query";
 import { CircleAlert, Inbox } from "lucide-react";
 import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
@@ -57,18 +56,21 @@ export function EmptyState({ title, children }: { title: string; children?: Reac
   );
 }
 
-/** The answer once it is there; while it is awaited a spinner; an old answer beside an error when asking again fails. */
+/** The answer once it is there; while it is awaited a spinner; an old answer beside an error when asking again fails, the first time already. */
 export function Loaded<Data>({ query, children }: {
-  query: UseQueryResult<Data>;
+  /** One page, or pages one after the other. */
+  query: { data: Data | undefined; error: Error | null; dataUpdatedAt: number; refetch: () => unknown };
   children: (data: Data) => ReactNode;
 }) {
   const { t } = useTranslation();
+  // It is asked for again by itself before it counts as failed: where there is no answer, half a minute later.
+  const problem = query.error ?? query.failureReason;
   return (
     <>
-      {query.error && (query.data !== undefined && isPassing(query.error)
+      {problem && (query.data !== undefined && isPassing(problem)
         ? <Stale since={query.dataUpdatedAt} retry={() => query.refetch()} />
-        : <ErrorState error={query.error} retry={() => query.refetch()} />)}
-      {query.data !== undefined ? children(query.data) : !query.error && (
+        : <ErrorState error={problem} retry={() => query.refetch()} />)}
+      {query.data !== undefined ? children(query.data) : !problem && (
         <Center mih="30vh">
           <Loader role="status" aria-label={t("loading")} />
         </Center>
