@@ -23,7 +23,7 @@ export interface CheckoutCopy {
 
 /** @param functions those that the copy has; each is a run of the CLI, which takes two seconds. All, if not given. */
 export async function copyCheckout(functions?: readonly string[]): Promise<CheckoutCopy> {
-  const folder = await makeTestFolder();
+  const folder = await makeTestFolder({ inMemory: true });
   const root = `${folder.path}/checkout`;
   for (const part of PARTS) await cp(`${CHECKOUT}/${part}`, `${root}/${part}`, { recursive: true });
   await Deno.symlink(`${CHECKOUT}/node_modules`, `${root}/node_modules`);

@@ -58,7 +58,7 @@ const CHANGED = "supabase/functions/_shared/eve/runtime/sha256.ts";
 
 beforeAll(async () => {
   [folder, database, registry, google] = await Promise.all([
-    makeTestFolder(),
+    makeTestFolder({ inMemory: true }),
     cloneDatabase("platform"),
     startNpmRegistry(),
     startEmulator(),

@@ -36,7 +36,7 @@ let uploads: Map<string, Upload>;
 beforeAll(async () => {
   [checkout, folder, registry] = await Promise.all([
     copyCheckout(),
-    makeTestFolder(),
+    makeTestFolder({ inMemory: true }),
     startNpmRegistry({ newer: true }),
   ]);
   api = startManagementApi({ ref: REF, name: "a test", accessToken: ACCESS_TOKEN });

@@ -226,6 +226,18 @@ describe.skipIf(!hasPython)("with the database stopped and started", () => {
     expect(await sql`select page_number from public.search_results where chat_id = ${chat!.id}`).toEqual([{
       page_number: 5,
     }]);
+    // And the console shows it, its call with it.
+    const seen = await fetch(`${stack.url}/functions/v1/admin/chats/one?chat_id=${chat!.id}`, {
+      headers: { apikey: stack.keys.secret },
+    });
+    expect(await seen.json()).toMatchObject({
+      chat: { id: chat!.id, messages: 2 },
+      cost: { calls: 1 },
+      messages: [
+        { role: "user", images: [{}, {}], request_no: null },
+        { role: "assistant", images: [], request_no: expect.any(Number) },
+      ],
+    });
   });
 });
 

@@ -1,8 +1,8 @@
 /** The gateway as its callers meet it: over HTTP, through the real stack, with Google AI played by the emulator. */
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { LEFT_BEHIND } from "../endpoints/gemini/gemini_stack.ts";
-import { empty } from "../harness/database.ts";
+import { LEFT_BEHIND } from "../endpoints/test_gateway.ts";
+import { empty } from "../harness/rows.ts";
 import { checkBooks, checkLimits, readGrants } from "../harness/checker.ts";
 import { moveClock, stopClock } from "../harness/database_clock.ts";
 import { until } from "../harness/patience.ts";

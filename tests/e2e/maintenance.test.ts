@@ -7,7 +7,7 @@ import { inWords } from "../../cli/hosted/report.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { ACCESS_TOKEN, cliAccount } from "../deploy/cli_account.ts";
 import { startManagementApi } from "../deploy/management_api.ts";
-import { empty } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { makeTestFolder } from "../harness/folders.ts";
 import { holdUp } from "../harness/held_up.ts";
 import { until } from "../harness/patience.ts";

@@ -5,7 +5,7 @@ import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { sha256Of } from "../../shared/media/hash.ts";
 import { moveClock } from "../harness/database_clock.ts";
-import { empty } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { type FaultyProxy, startFaultyProxy } from "../harness/faulty_proxy.ts";
 import { type Answer, expectExactCounters, setLimit } from "../harness/media.ts";
 import { until } from "../harness/patience.ts";

@@ -2,14 +2,10 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { FaultSpec } from "../../local/emulator/faults.ts";
-import {
-  closeTestGateway,
-  GEMMA,
-  openTestGateway,
-  type TestGateway,
-} from "../endpoints/gemini/gemini_stack.ts";
+import { closeTestGateway, type OpenedGateway, openTestGateway } from "../endpoints/opened_gateway.ts";
+import { GEMMA } from "../endpoints/test_gateway.ts";
 
-let gateway: TestGateway;
+let gateway: OpenedGateway;
 let sql: postgres.Sql;
 
 beforeAll(async () => {

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFin
 import { createAdmin } from "../../shared/database/admin.ts";
 import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
-import { empty } from "../harness/database.ts";
+import { empty } from "../harness/rows.ts";
 import { moveClock, stopClock } from "../harness/database_clock.ts";
 import { until } from "../harness/patience.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";

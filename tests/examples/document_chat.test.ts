@@ -1,4 +1,5 @@
 /** The question about a document, run as a program with the key of a service; and again, as its next question. */
+import postgres from "postgres";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CHECKOUT } from "../../local/paths.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
@@ -62,6 +63,51 @@ test("goes on where it was when the database is away for a while, and writes not
   expect((await said).match(/^user: Where are the doors of oak\?$/gm)).toHaveLength(1);
   expect((await said).match(/^(user|assistant): /gm)).toHaveLength(6);
   expect((await said).match(/^found on page 3/gm)).toHaveLength(1);
+});
+
+test("is in the console as it went: its messages, calls and picture; its words where the owner lets them be read", async () => {
+  const administrators = async (path: string) => {
+    const seen = await fetch(`${stack.url}/functions/v1/admin/${path}`, {
+      headers: { apikey: stack.keys.secret },
+    });
+    expect(seen.status).toBe(200);
+    return await seen.json();
+  };
+  const { chats } = await administrators("chats?user_id=demo");
+  expect(chats).toMatchObject([{ consumer: "assistant", messages: 6, title: null }]);
+  const one = `chats/one?chat_id=${chats[0].id}`;
+  const dark = await administrators(one);
+  expect(dark).toMatchObject({ shows_text: false, cost: { calls: 3 } });
+  // Each answer leads to its call, and costs what that cost.
+  const answers = dark.messages.filter(({ role }: { role: string }) => role === "assistant");
+  for (const { request_no, total_tokens } of answers) {
+    expect(request_no).toBeGreaterThan(0);
+    expect(total_tokens).toBeGreaterThan(0);
+  }
+  const images = (seen: typeof dark) =>
+    seen.messages.flatMap((each: { images: { image_name: string | null }[] }) =>
+      each.images.map(({ image_name }) => image_name)
+    );
+  expect(images(dark)).toEqual([null, null, null]);
+  expect(JSON.stringify(dark)).not.toMatch(/wall|oak|bmp/);
+  const sql = postgres(stack.databaseUrl, { max: 1 });
+  try {
+    await sql`update eve.settings set value = 1 where name = 'chats_text_for_administrators'`;
+    const bright = await administrators(one);
+    expect(
+      bright.messages.filter(({ role }: { role: string }) => role === "user").map(({ content }: {
+        content: string;
+      }) => content),
+    ).toEqual([
+      "Where is the load-bearing wall?",
+      "And how far is the load-bearing wall from axis B?",
+      "Where are the doors of oak?",
+    ]);
+    expect(images(bright)).toEqual(["p4-2.bmp", "p4-2.bmp", "p3-1.bmp"]);
+  } finally {
+    await sql`update eve.settings set value = 0 where name = 'chats_text_for_administrators'`;
+    await sql.end();
+  }
 });
 
 test("says what is wrong, and no secret", async () => {

@@ -33,7 +33,7 @@ let goOn = () => {};
 const closing: (() => Promise<void>)[] = [];
 
 beforeAll(async () => {
-  folder = await makeTestFolder();
+  folder = await makeTestFolder({ inMemory: true });
   const [port] = freePorts(1);
   cluster = await startCluster({ dataDir: folder.path, port: port!, durable: false });
   await applyPlatform(cluster.superuserUrl());

@@ -1,6 +1,6 @@
 /** What tests of admission need: keys and models as rows, a clock that stands still, and the two calls. */
 import type postgres from "postgres";
-import { empty } from "./database.ts";
+import { empty } from "./rows.ts";
 
 export interface ReserveOptions {
   models?: string[];

@@ -18,7 +18,7 @@ declare module "vitest" {
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   await removeAbandonedTestFolders();
-  const folder = await makeTestFolder();
+  const folder = await makeTestFolder({ inMemory: true });
   const remove = async () => {
     await removeHomeElsewhere(folder.path);
     await folder.remove();

@@ -38,7 +38,7 @@ export interface CronServer {
  * an unprivileged account, and ends with this process.
  */
 export async function startCronServer(): Promise<CronServer> {
-  const folder = await makeTestFolder();
+  const folder = await makeTestFolder({ inMemory: true });
   const [port] = freePorts(1);
   const start = () =>
     startCluster({

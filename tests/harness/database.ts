@@ -57,14 +57,6 @@ export async function databaseBefore(version: string): Promise<TestDatabase> {
   return made;
 }
 
-/**
- * Deletes the rows of tables, in this order and at once. Between tests there are few of them: that takes a fiftieth of what it
- * takes to truncate as many tables, which gives each of them and of their indexes a new file.
- */
-export async function empty(sql: postgres.Sql, ...tables: string[]): Promise<void> {
-  await sql.unsafe(tables.map((table) => `delete from ${table};`).join("\n")).simple();
-}
-
 async function administer(url: string, run: (admin: postgres.Sql) => Promise<void>): Promise<void> {
   const admin = postgres(url, { max: 1, onnotice: () => {} });
   try {

@@ -21,7 +21,7 @@ declare module "vitest" {
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   await removeAbandonedTestFolders();
-  const folder = await makeTestFolder();
+  const folder = await makeTestFolder({ inMemory: true });
   const [port] = freePorts(1);
   const cluster = await startCluster({ dataDir: folder.path, port: port!, durable: false });
   const teardown = async () => {

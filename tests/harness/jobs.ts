@@ -1,6 +1,6 @@
 /** The functions of jobs as a worker and a caller use them, over a connection of the test. */
 import type postgres from "postgres";
-import { empty } from "./database.ts";
+import { empty } from "./rows.ts";
 
 // deno-lint-ignore no-explicit-any -- the answers are JSON whose fields the tests look at.
 export type Json = any;

@@ -5,7 +5,7 @@ import { HAS_TESSERACT } from "./tesseract.ts";
 
 /** One line for each part that is left out. */
 export function leftOut(
-  has: { packages: boolean; chromium: boolean; firefox: boolean; tesseract: boolean },
+  has: { packages: boolean; chromium: boolean; firefox: boolean; node22: boolean; tesseract: boolean },
 ): string[] {
   return [
     ...(has.packages ? [] : ["Left out: what needs Python's packages. To have it: tests/python/install"]),
@@ -15,6 +15,9 @@ export function leftOut(
     ...(has.firefox
       ? []
       : ["Left out: clients in Firefox. To have it: install one, and name it in EVE_FIREFOX"]),
+    ...(has.node22 ? [] : [
+      "Left out: JavaScript's clients in Node 22 (in Deno they ran). To have it: CI=1 npm test -- tests/endpoints/node.test.ts",
+    ]),
     ...(has.tesseract
       ? []
       : ["Left out: what needs tesseract. To have it: install tesseract-ocr and tesseract-ocr-rus"]),
@@ -29,6 +32,7 @@ export function teardown(): void {
       packages: PACKAGES_PYTHON !== null && FRAMEWORKS_PYTHON !== null,
       chromium: chromiumPath() !== undefined,
       firefox: Deno.env.get("EVE_FIREFOX") !== undefined,
+      node22: false,
       tesseract: HAS_TESSERACT,
     })
   ) console.log(line);

@@ -35,7 +35,7 @@ export interface TestStack extends Stack {
  * The processes end with the test process in any case.
  */
 export async function startTestStack(options: Partial<StackOptions> = {}): Promise<TestStack> {
-  const folder = await makeTestFolder();
+  const folder = await makeTestFolder({ inMemory: true });
   const dataDir = `${folder.path}/data`;
   const [port] = freePorts(3);
   const logged: string[] = [];

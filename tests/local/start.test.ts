@@ -39,7 +39,7 @@ let ports: number[];
 const runs: Run[] = [];
 
 beforeAll(async () => {
-  folder = await makeTestFolder();
+  folder = await makeTestFolder({ inMemory: true });
   dataDir = `${folder.path}/data`;
   ports = freePorts(6);
 });

@@ -13,7 +13,7 @@ import { googleProvider } from "../../../shared/providers/google/provider.ts";
 import { createVisionCache } from "../../../shared/vision/cache.ts";
 import { modelAnalyst } from "../../../shared/vision/analysts/model.ts";
 import { beginningOf, storedPicture } from "../../../shared/vision/stored_picture.ts";
-import { empty } from "../database.ts";
+import { empty } from "../rows.ts";
 import { apiOver, type ApiUnderTest, mediaOver } from "../media_api.ts";
 import { JobPlatform, MODEL, type PlatformOptions, type WorkerParts } from "./job_platform.ts";
 

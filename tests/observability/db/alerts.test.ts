@@ -1,4 +1,6 @@
 /** Alerts in the database: what opens one, what closes it, and who is told, how often. */
+import { ru } from "../../../console/src/i18n/ru.ts";
+import { FIXES } from "../../../console/src/parts/alert_fixes.ts";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import {
   addKey,
@@ -9,7 +11,8 @@ import {
   settle,
   type TestClock,
 } from "../../harness/admission.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../../harness/database.ts";
+import { empty } from "../../harness/rows.ts";
 
 let database: TestDatabase;
 let sql: TestDatabase["sql"];
@@ -144,6 +147,19 @@ describe("a secret that is not set", () => {
     expect(await open()).toEqual([{ kind: "secret_missing", subject: two, severity: "warning" }]);
     expect(await evaluate(null)).toMatchObject({ closed: 0 }); // Nobody looked.
     expect(await evaluate([])).toMatchObject({ closed: 1, open: 0 });
+  });
+
+  test("one that is stored here is told as such: no environment has it", async () => {
+    const said = async (envVarName: string) => {
+      const key = await addKey(sql, envVarName);
+      await sql`update public.google_ai_api_keys set env_var_name = ${envVarName} where id = ${key}`;
+      await evaluate([key]);
+      return (await sql`select message from eve.alerts where subject = ${key}`)[0]!.message;
+    };
+    expect(await said("GONE_KEY")).toContain("there is no secret named GONE_KEY");
+    for (const name of [`stored:${crypto.randomUUID()}`, "stage:POEM"]) {
+      expect(await said(name)).toContain("its stored secret cannot be read: ADMIN_SECRET_KEY");
+    }
   });
 
   test("that a call missed stays an alert while the key is spared for it", async () => {
@@ -337,6 +353,23 @@ test("a failure that only settlements see is over when none has come for an hour
   expect(await evaluate()).toMatchObject({ closed: 0 });
   await clock.advance(3_601_000);
   expect(await evaluate()).toMatchObject({ closed: 1 });
+});
+
+test("the console has a way to put every kind right, and says in Russian what it is and what to do", async () => {
+  const kinds = (await sql`select kind from eve.alert_kinds order by kind`).map(({ kind }) => kind);
+  expect(kinds.length).toBeGreaterThan(20);
+  for (const known of [FIXES, ru.alerts.titles, ru.alerts.advices]) {
+    expect(Object.keys(known).sort()).toEqual(kinds);
+  }
+  // All but one, which is over by itself, have a button.
+  expect(kinds.filter((kind) => FIXES[kind]!({ subject: "one two" }).length === 0)).toEqual([
+    "clock_went_back",
+  ]);
+  const operations = (await sql`select name from eve.operations`).map(({ name }) => name);
+  const runs = kinds.flatMap((kind) => FIXES[kind]!({ subject: "sweep" })).flatMap((fix) =>
+    fix.kind === "do" && fix.path === "/maintenance/run" ? [fix.body.operation] : []
+  );
+  expect(operations).toEqual(expect.arrayContaining(runs));
 });
 
 test("an alert of a kind that nobody described opens all the same; one that is no name does not", async () => {

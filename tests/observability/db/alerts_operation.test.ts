@@ -5,7 +5,8 @@ import { directTransport } from "../../../shared/database/transport/direct_trans
 import { alertChannels, alertsOperation } from "../../../shared/maintenance/alerts.ts";
 import type { OperationContext } from "../../../shared/maintenance/operation.ts";
 import { addKey, addModel, clearLedger, freezeClock, type TestClock } from "../../harness/admission.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../../harness/database.ts";
+import { empty } from "../../harness/rows.ts";
 import { type Receiver, startReceiver } from "../receiver.ts";
 
 const TOKEN = "123456:AAE-a_token";

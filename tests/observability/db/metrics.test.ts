@@ -10,7 +10,8 @@ import {
   type TestClock,
 } from "../../harness/admission.ts";
 import { until } from "../../harness/patience.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../../harness/database.ts";
+import { empty } from "../../harness/rows.ts";
 
 let database: TestDatabase;
 let sql: TestDatabase["sql"];

@@ -8,7 +8,8 @@ import {
 } from "../../../shared/database/transport/direct_transport.ts";
 import { exposition } from "../../../shared/maintenance/exposition.ts";
 import { familiesOf } from "../../../shared/maintenance/metrics.ts";
-import { cloneDatabase, empty, type TestDatabase } from "../../harness/database.ts";
+import { cloneDatabase, type TestDatabase } from "../../harness/database.ts";
+import { empty } from "../../harness/rows.ts";
 import { mediaCalls, setLimit, shaOf } from "../../harness/media.ts";
 
 let database: TestDatabase;

@@ -2,7 +2,7 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { METRICS } from "../../../shared/maintenance/metric_registry.ts";
-import { empty } from "../../harness/database.ts";
+import { empty } from "../../harness/rows.ts";
 import { until as patiently } from "../../harness/patience.ts";
 import { startTestStack, type TestStack } from "../../harness/stack.ts";
 import { type Prometheus, startPrometheus } from "../prometheus.ts";
