@@ -1,4 +1,4 @@
-"""EVE Gateway for notebooks and bots, in one file that needs nothing but Python 3.10 or later.
+"""EVE Gateway for notebooks and bots, in one file that needs nothing but Python 3.10 or later, and uses httpx if it is there.
 
     from eve_gateway import EveGateway
 
@@ -25,13 +25,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import http.client
+import io
 import json
 import math
 import os
 import random
 import re
+import ssl
 import sys
 import threading
 import time
@@ -39,6 +42,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait as wait_for
@@ -46,6 +50,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
+
+try:
+    import httpx
+except ImportError:
+    httpx = None  # type: ignore[assignment]
 
 __all__ = ["Answer", "Chat", "EveError", "EveGateway", "Job", "Usage"]
 __version__ = "0.1.0"
@@ -179,8 +188,95 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _KeptResponse:
+    """An answer of httpx's, read as one of urllib's; what httpx raises on the way is an OSError."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.status = response.status_code
+
+    def __enter__(self) -> _KeptResponse:
+        return self
+
+    def __exit__(self, *_problem: object) -> None:
+        self.close()
+
+    def read(self) -> bytes:
+        with _as_os_errors():
+            return self._response.read()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The lines. httpx's own also end where the text has a line separator (U+2028), which JSON holds unescaped."""
+        rest = b""
+        with _as_os_errors():
+            for piece in self._response.iter_bytes():
+                *lines, rest = (rest + piece).split(b"\n")
+                yield from lines
+        if rest:
+            yield rest
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class _KeptConnections:
+    """Opens requests as urllib's opener does, over connections that stay open: a new one costs a call two round trips
+    with TLS. A process that was forked gets its own, since two cannot read from one connection."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connected()
+
+    def _connected(self) -> httpx.Client:
+        with self._lock:
+            if getattr(self, "_process", None) != os.getpid():
+                self._process = os.getpid()
+                # Redirects are not followed.
+                self._client = httpx.Client(
+                    verify=_trusted(), limits=httpx.Limits(max_connections=None, max_keepalive_connections=20)
+                )
+                weakref.finalize(self, self._client.close)
+            return self._client
+
+    def open(self, request: urllib.request.Request, timeout: float) -> _KeptResponse:
+        """Raises:
+        urllib.error.HTTPError: a status other than 2xx. OSError: no answer, or a part of one.
+        """
+        client = self._connected()
+        headers = dict(request.header_items())
+        with _as_os_errors():
+            sent = client.build_request(
+                request.get_method(), request.full_url, content=request.data, headers=headers, timeout=timeout  # type: ignore[arg-type]
+            )
+            response = client.send(sent, stream=True)
+            if response.is_success:
+                return _KeptResponse(response)
+            body = io.BytesIO(response.read())
+        raise urllib.error.HTTPError(request.full_url, response.status_code, "", response.headers, body)  # type: ignore[arg-type]
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """What urllib trusts, the system's certificates. To load them takes longer than a call to this machine."""
+    return ssl.create_default_context()
+
+
+@contextlib.contextmanager
+def _as_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except (httpx.HTTPError, httpx.StreamError) as problem:
+        # The system's own error where there is one: it tells a refused connection from others.
+        cause: BaseException | None = problem
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        raise (cause or OSError(str(problem) or type(problem).__name__)) from problem
+
+
 class EveGateway:
     """A gateway, seen by one consumer. Safe to use from several threads.
+
+    Connections stay open between calls where ``httpx`` is installed; without it each call opens its own.
 
     Args:
         url: the project's address, ``https://<ref>.supabase.co``; by default EVE_GATEWAY_URL.
@@ -227,7 +323,7 @@ class EveGateway:
         self._renew_at = 0.0
         self._expires_at = 0.0
         self._token_lock = threading.Lock()
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._opener: Any = urllib.request.build_opener(_NoRedirect) if httpx is None else _KeptConnections()
         self._has_answered = False
 
     def __repr__(self) -> str:

@@ -5,16 +5,18 @@ import { CHECKOUT } from "../../local/paths.ts";
 import { createAdmin } from "../../shared/database/admin.ts";
 import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
+import { PACKAGES_PYTHON } from "../harness/python.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 
-/** What the helper promises to run on, and whatever `python3` is; each once. */
+/** What the helper promises to run on, and whatever `python3` is, each once; and one that has httpx. */
 const PYTHONS = [
   ...new Map(
     ["python3", "python3.10", "python3.11", "python3.12", "python3.13"].flatMap((python) => {
       const version = versionOf(python);
-      return version === null ? [] : [[version, python]];
+      return version === null ? [] : [[version, { name: python, python }]];
     }),
   ).values(),
+  ...(PACKAGES_PYTHON === null ? [] : [{ name: "python-with-httpx", python: PACKAGES_PYTHON }]),
 ];
 
 const MODEL = "gemma-4-31b-it";
@@ -31,31 +33,31 @@ beforeAll(async () => {
 afterAll(() => stack?.stop());
 
 describe.skipIf(PYTHONS.length === 0)("[security.notebook] the Python helper", () => {
-  test.each(PYTHONS)("passes its tests under %s", async (python) => {
+  test.each(PYTHONS)("passes its tests under $name", async ({ name: version, python }) => {
     const secret = await mintConsumerSecret("notebook");
     const admin = createAdmin(rpcTransport({ url: stack.url, secretKey: stack.keys.secret }));
     const { keyId, proof } = secret;
-    const name = `kaggle-${python}`;
+    const name = `kaggle-${version}`;
     await admin.addConsumer({ name, kind: "notebook", keyId, proof, models: [MODEL], maxClass: "batch" });
     // Another notebook for files, and a service for chats: one is given few tokens a minute.
     const files = await mintConsumerSecret("notebook");
     await admin.addConsumer({
-      name: `files-${python}`,
+      name: `files-${version}`,
       kind: "notebook",
       keyId: files.keyId,
       proof: files.proof,
     });
     const service = await mintConsumerSecret("service");
     await admin.addConsumer({
-      name: `chats-${python}`,
+      name: `chats-${version}`,
       kind: "service",
       keyId: service.keyId,
       proof: service.proof,
     });
     for (
       const access of [
-        { name: `files-${python}`, scopes: ["llm", "media"] },
-        { name: `chats-${python}`, scopes: ["chats", "media"] },
+        { name: `files-${version}`, scopes: ["llm", "media"] },
+        { name: `chats-${version}`, scopes: ["chats", "media"] },
       ]
     ) {
       const scoped = await fetch(`${stack.url}/rest/v1/rpc/eve_consumer_access`, {

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -51,7 +52,19 @@ class Stage:
         self.lock = threading.Lock()
         stage = self
 
+        #: Connections that were opened here.
+        self.connections: list[socket.socket] = []
+
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            # Head and body in one packet: of two, the second waits for the first to be acknowledged.
+            wbufsize = 65536
+
+            def setup(self) -> None:
+                with stage.lock:
+                    stage.connections.append(self.request)
+                super().setup()
+
             def do_POST(self) -> None:  # noqa: N802
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 if self.path == "/functions/v1/issue-kaggle-token":
@@ -117,6 +130,9 @@ class Stage:
     def close(self) -> None:
         self.server.shutdown()
         self.server.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class Played(unittest.TestCase):
@@ -212,6 +228,21 @@ class TryingAgain(Played):
         self.stage.answers = ["hang up", "hang up"]
         self.assertEqual(self.gateway().generate("hi").text, "hello")
         self.assertEqual((len(self.ids()), len(set(self.ids()))), (3, 1))
+
+    def test_connections_stay_open_with_httpx_also_after_an_error_and_each_process_has_its_own(self) -> None:
+        eve = self.gateway(SERVICE)
+        self.stage.answers = [(400, refusal("invalid_request", False))]
+        with self.assertRaises(EveError):
+            eve.generate("hi")
+        for _ in range(3):
+            eve.generate("hi")
+        self.assertEqual(len(self.stage.connections), 4 if eve_gateway.httpx is None else 1)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if eve.generate("hi").text == "hello" else 1)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        eve.generate("hi")
+        self.assertEqual(len(self.stage.connections), 6 if eve_gateway.httpx is None else 2)
 
     def test_where_nothing_listens_it_says_so_at_once(self) -> None:
         self.stage.close()
@@ -344,6 +375,12 @@ class Streams(Played):
             return pieces
 
         self.assertEqual((asyncio.run(read(9)), asyncio.run(read(1))), (["a", "b"], ["a"]))
+
+    def test_a_piece_with_a_separator_of_lines_in_it_is_one_piece(self) -> None:
+        # As JSON has it that escapes no more than it must.
+        frames = 'event: delta\ndata: {"text":"a\u2028b\u0085c"}\n\nevent: done\ndata: {"text":"a\u2028b\u0085c"}\n\n'
+        self.stage.answers = [(200, frames.encode())]
+        self.assertEqual(list(self.gateway().stream("hi")), ["a\u2028b\u0085c"])
 
     def test_an_error_in_mid_stream_is_an_error(self) -> None:
         self.stage.answers = [(200, self.frames(("delta", {"text": "a"}), ("error", refusal("upstream_unavailable", True))))]
