@@ -59,7 +59,13 @@ export function EmptyState({ title, children }: { title: string; children?: Reac
 /** The answer once it is there; while it is awaited a spinner; an old answer beside an error when asking again fails, the first time already. */
 export function Loaded<Data>({ query, children }: {
   /** One page, or pages one after the other. */
-  query: { data: Data | undefined; error: Error | null; dataUpdatedAt: number; refetch: () => unknown };
+  query: {
+    data: Data | undefined;
+    error: Error | null;
+    failureReason: Error | null;
+    dataUpdatedAt: number;
+    refetch: () => unknown;
+  };
   children: (data: Data) => ReactNode;
 }) {
   const { t } = useTranslation();
