@@ -109,25 +109,28 @@ begin
     offset 0
   ) state
   where (free.lane).blocked_until is null and (free.lane).interactive_tail_ms <= plain_lane.now_ms and free.stale_ms > plain_lane.now_ms
-    and (
-      free.class = 'interactive'
-      -- Batch goes behind nobody who waits; and a large prompt has to be counted first.
-      or not state.contended and (plain_lane.counted is distinct from false or free.expected <= free.even_share)
-        and (
-          not state.paced
-          or eve.pace_allows(
-            row(
-              free.interval_ms, free.token_ms, free.pace_ms, free.token_pace_ms, free.batch_start_ms, (free.limits).batch_floor, null
-            )::eve.pool_pace
-          ) <= plain_lane.now_ms
-        )
-    )
-    -- Looked at before it is locked: a refusal holds up nobody.
-    and eve.has_room(free.lane, free.limits, free.class, state.contended, 1, free.booked, plain_lane.now_ms)
-    -- Nearly even lanes are kept even; one far behind the others is not waited for.
-    and (
-      free.lanes = 1 or (free.ahead <= 4 or free.ahead > 64) and pg_try_advisory_xact_lock(1163281713, free.lane_id::integer)
-    )
+    -- The rest in one `case`, which tries it in this order: conditions that stand side by side are tried in any, and a lane that is
+    -- locked and then passed over stays locked. A refusal holds up nobody, and what follows step by step has no lane in hand.
+    and case
+      when (
+        free.class = 'interactive'
+        -- Batch goes behind nobody who waits; and a large prompt has to be counted first.
+        or not state.contended and (plain_lane.counted is distinct from false or free.expected <= free.even_share)
+          and (
+            not state.paced
+            or eve.pace_allows(
+              row(
+                free.interval_ms, free.token_ms, free.pace_ms, free.token_pace_ms, free.batch_start_ms, (free.limits).batch_floor, null
+              )::eve.pool_pace
+            ) <= plain_lane.now_ms
+          )
+      ) is not true then false
+      when eve.has_room(free.lane, free.limits, free.class, state.contended, 1, free.booked, plain_lane.now_ms) is not true then false
+      when free.lanes = 1 then true
+      -- Nearly even lanes are kept even; one far behind the others is not waited for.
+      when free.ahead <= 4 or free.ahead > 64 then pg_try_advisory_xact_lock(1163281713, free.lane_id::integer)
+      else false
+    end
   limit 1;
   return v_choice;
 end;

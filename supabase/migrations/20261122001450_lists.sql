@@ -212,8 +212,11 @@ begin
           order by (l.lane).day_starts, (l.lane).turns, (l.lane).id
           offset 0
         ) loaded
-        where (loaded.lanes = 1 or loaded.ahead <= 4 or loaded.ahead > 64)
-          and pg_try_advisory_xact_lock(1163281713, loaded.lane_id::integer)
+        -- `case` sees to it that no lane is locked before that is known.
+        where case
+          when loaded.lanes = 1 or loaded.ahead <= 4 or loaded.ahead > 64
+            then pg_try_advisory_xact_lock(1163281713, loaded.lane_id::integer)
+        end
         limit g.calls
       ) free
     ) f

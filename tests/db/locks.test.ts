@@ -117,6 +117,36 @@ describe("[edge.refusals-lock-nothing] a refusal locks no lane", () => {
     await release();
   });
 
+  test.each([
+    ["a refusal", { maxWaitMs: 0 }, "refused"],
+    ["batch that is told to wait", { class: "batch", maxWaitMs: 100_000 }, "waiting"],
+  ])("%s, of several lanes that are full", async (_, options, status) => {
+    await addKey(sql, "a", { project: "one" });
+    await addKey(sql, "b", { project: "two" });
+    await addModel(sql, "m", { rpm: 3 });
+    for (let n = 0; n < 6; n++) expect(await reserve(sql, `r${n}`)).toMatchObject({ status: "granted" });
+    const late = open((sql) => reserve(sql, "late", options as never));
+    expect(await late.answer).toMatchObject({ status });
+    const free = await freeLanes();
+    await late.release();
+    expect(free).toEqual(["m", "m"]);
+  });
+
+  test("a list, of a lane that is far ahead of the others", async () => {
+    await addKey(sql, "a", { project: "one" });
+    await addKey(sql, "b", { project: "two" });
+    await addModel(sql, "m", { rpm: 100 });
+    await cancel(sql, await reserve(sql, "route"));
+    await sql`update eve.lanes set day_starts = day_starts + 20 where id = (select max(id) from eve.lanes)`;
+    const list = open((sql) =>
+      reserveMany(sql, Array.from({ length: 4 }, (_, n) => ({ requestId: `r${n}` })))
+    );
+    expect(await list.answer).toMatchObject(Array(4).fill({ status: "granted" }));
+    const free = await freeLanes();
+    await list.release();
+    expect(free).toEqual(["m"]);
+  });
+
   test("a list, of lanes that it has passed over", async () => {
     await addKey(sql, "a");
     await addModel(sql, "m", { rpm: 100 });
