@@ -14817,8 +14817,8 @@ begin
   if (select count(distinct (g.kind, g.class, coalesce(g.models[1], ''))) from unnest(v_given) g) > 1 then
     perform eve.jobs_lock();
   end if;
-  insert into eve.job_queues as q (kind, class, owner_id, topic)
-  select distinct g.kind, g.class, v_owner, coalesce(g.models[1], '') from unnest(v_given) g
+  insert into eve.job_queues as q (kind, class, owner_id, topic, used_at)
+  select distinct g.kind, g.class, v_owner, coalesce(g.models[1], ''), v_now from unnest(v_given) g
   on conflict on constraint job_queues_kind_class_owner_id_topic_key do update set used_at = v_now;
   insert into eve.jobs (
     id, kind, queue_id, consumer_id, token_id, class, models, request_id, request_hash, body, body_media, body_bytes, state, run_at,
