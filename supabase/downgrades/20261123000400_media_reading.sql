@@ -3,7 +3,9 @@
 set local lock_timeout = '10s';
 
 drop function eve.media_counter_json(text, text, bigint);
+drop function eve.media_limit(text);
 drop function eve.media_named(text, text);
+drop function eve.media_tenant_limit(text);
 drop function public.eve_media_find(jsonb, text, text, boolean, boolean);
 drop function public.eve_media_list(jsonb, text, text, text, boolean, text, integer);
 drop function public.eve_storage_check(jsonb, text, bigint, text, boolean);

@@ -8,33 +8,6 @@
 set local lock_timeout = '10s';
 
 -- What every upload calls is in PL/pgSQL, also where one query does: of functions in SQL each call plans its query again.
-create or replace function eve.media_limit(name text)
-returns bigint
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  return (
-    select l.limit_bytes from eve.media_limits l where l.name = media_limit.name
-  );
-end;
-$$;
-
-create or replace function eve.media_tenant_limit(tenant_id text)
-returns bigint
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  return (
-    select coalesce(
-      (select t.storage_limit_bytes from eve.tenants t where t.id = media_tenant_limit.tenant_id), eve.media_limit('tenant')
-    )
-  );
-end;
-$$;
 
 -- Locks the counters that an object of this tenant and kind counts on, in their order.
 create or replace function eve.media_lock_counters(tenant_id text, kind text)
@@ -69,9 +42,27 @@ begin
 end;
 $$;
 
--- Which limit has no room for so many bytes more: null, or {"limit", "limit_bytes", "used_bytes", "asked_bytes"}, the narrowest first.
--- used_bytes holds what is reserved, too.
-create or replace function eve.media_no_room(tenant_id text, kind text, bytes bigint, in_spool boolean)
+-- The limits that count for an object of this tenant and kind, in bytes: {"tenant", "kind", "total", "spool"}.
+create or replace function eve.media_limits_of(tenant_id text, kind text)
+returns jsonb
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return (
+    select jsonb_object_agg(case l.name when media_limits_of.kind then 'kind' else l.name end, l.limit_bytes)
+    from eve.media_limits l
+    where l.name in ('tenant', media_limits_of.kind, 'total', 'spool')
+  ) || jsonb_strip_nulls(jsonb_build_object(
+    'tenant', (select t.storage_limit_bytes from eve.tenants t where t.id = media_limits_of.tenant_id)
+  ));
+end;
+$$;
+
+-- Which of these limits has no room for so many bytes more: null, or {"limit", "limit_bytes", "used_bytes", "asked_bytes"}, the narrowest
+-- first. used_bytes holds what is reserved, too.
+create or replace function eve.media_no_room(tenant_id text, kind text, bytes bigint, in_spool boolean, limits jsonb)
 returns jsonb
 language plpgsql
 volatile
@@ -80,24 +71,45 @@ as $$
 begin
   return (
     select jsonb_build_object(
-      'limit', c.scope, 'limit_bytes', l.bytes, 'used_bytes', c.used_bytes + c.reserved_bytes, 'asked_bytes', media_no_room.bytes
+      'limit', c.scope, 'limit_bytes', (media_no_room.limits ->> c.scope)::bigint,
+      'used_bytes', c.used_bytes + c.reserved_bytes, 'asked_bytes', media_no_room.bytes
     )
     from eve.media_counters c
-    cross join lateral (
-      select case c.scope
-        when 'tenant' then eve.media_tenant_limit(media_no_room.tenant_id)
-        when 'kind' then eve.media_limit(media_no_room.kind)
-        else eve.media_limit(c.scope)
-      end as bytes
-    ) l
     where (
         (c.scope, c.subject) in (('tenant', media_no_room.tenant_id), ('kind', media_no_room.kind), ('total', ''))
         or c.scope = 'spool' and media_no_room.in_spool
       )
-      and media_no_room.bytes > 0 and c.used_bytes + c.reserved_bytes + media_no_room.bytes > l.bytes
+      and media_no_room.bytes > 0
+      and c.used_bytes + c.reserved_bytes + media_no_room.bytes > (media_no_room.limits ->> c.scope)::bigint
     order by array_position('{spool,tenant,kind,total}', c.scope)
     limit 1
   );
+end;
+$$;
+
+-- Reserves so many bytes on the counters of the tenant, of the kind and in all, in the order of locks: on all of them, or on none, where
+-- one of these limits has no room. Says which it was. One statement, since everybody else waits for the total until it is written.
+create or replace function eve.media_take_room(tenant_id text, kind text, bytes bigint, limits jsonb)
+returns boolean
+language plpgsql
+volatile
+set search_path = ''
+as $$
+begin
+  with locked as materialized (
+    select c.scope, c.subject,
+      media_take_room.bytes <= 0
+        or c.used_bytes + c.reserved_bytes + media_take_room.bytes <= (media_take_room.limits ->> c.scope)::bigint as has_room
+    from eve.media_counters c
+    where (c.scope, c.subject) in (('tenant', media_take_room.tenant_id), ('kind', media_take_room.kind), ('total', ''))
+    order by array_position('{tenant,kind,total}', c.scope)
+    for no key update
+  )
+  update eve.media_counters c
+  set reserved_bytes = c.reserved_bytes + media_take_room.bytes
+  from locked l
+  where c.scope = l.scope and c.subject = l.subject and (select bool_and(f.has_room) from locked f);
+  return found;
 end;
 $$;
 
@@ -224,7 +236,10 @@ declare
   v_no_room jsonb;
 begin
   perform eve.media_lock_counters((object).tenant_id, (object).kind);
-  v_no_room := eve.media_no_room((object).tenant_id, (object).kind, media_reserve_again.stored_bytes - v_held, false);
+  v_no_room := eve.media_no_room(
+    (object).tenant_id, (object).kind, media_reserve_again.stored_bytes - v_held, false,
+    eve.media_limits_of((object).tenant_id, (object).kind)
+  );
   if v_no_room is not null then
     return v_no_room;
   end if;
@@ -264,9 +279,10 @@ declare
   v_tenant constant text := v_who ->> 'tenant_id';
   v_now constant timestamptz := eve.clock();
   v_expires_at constant timestamptz := v_now + make_interval(
-    secs => least(coalesce(eve_media_reserve.ttl_s, eve.alert_setting('upload_keep_s', 86400)), 604800)
+    secs => least(coalesce(eve_media_reserve.ttl_s, (select s.value from eve.settings s where s.name = 'upload_keep_s'), 86400), 604800)
   );
   v_address_until constant timestamptz := v_now + make_interval(secs => eve_media_reserve.address_s);
+  v_limits jsonb;
   v_object public.media_objects;
   v_no_room jsonb;
 begin
@@ -277,40 +293,47 @@ begin
     eve_media_reserve.file_sha256, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes, eve_media_reserve.mime_type,
     eve_media_reserve.kind, eve_media_reserve.name
   );
+  v_limits := eve.media_limits_of(v_tenant, eve_media_reserve.kind);
   -- Again where the row that stood in the way is gone once its holder lets go.
   loop
+    -- Without a lock: a crowd that is over the limit stands before nobody's door.
+    v_no_room := eve.media_no_room(
+      v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, eve_media_reserve.in_spool, v_limits
+    );
+    if v_no_room is null then
+      insert into public.media_objects as o (
+        tenant_id, file_sha256, size_bytes, stored_bytes, mime_type, content_encoding, kind, s3_key, metadata, state, counts_as,
+        stored_in, first_seen_at, last_seen_at, expires_at, address_until
+      )
+      values (
+        v_tenant, eve_media_reserve.file_sha256, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes,
+        eve_media_reserve.mime_type, eve_media_reserve.content_encoding, eve_media_reserve.kind,
+        format('%s/%s/%s', eve_media_reserve.kind, v_tenant, eve_media_reserve.name), coalesce(eve_media_reserve.metadata, '{}'),
+        'reserved', 'reserved', case when eve_media_reserve.in_spool then 'postgres' else 's3' end, v_now, v_now, v_expires_at,
+        v_address_until
+      )
+      on conflict do nothing
+      returning * into v_object;
+      if found then
+        if eve.media_take_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, v_limits) then
+          return jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
+        end if;
+        -- Somebody else has taken it meanwhile.
+        delete from public.media_objects o where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256;
+        v_no_room := eve.media_no_room(
+          v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, false, v_limits
+        );
+        return eve.media_quota_refusal(v_tenant, eve_media_reserve.kind, v_no_room);
+      end if;
+    end if;
     select * into v_object
     from public.media_objects o
     where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256
     for update;
     exit when found;
-    -- Without a lock: a crowd that is over the limit stands before nobody's door.
-    v_no_room := eve.media_no_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, eve_media_reserve.in_spool);
     if v_no_room is not null then
       return eve.media_quota_refusal(v_tenant, eve_media_reserve.kind, v_no_room);
     end if;
-    insert into public.media_objects as o (
-      tenant_id, file_sha256, size_bytes, stored_bytes, mime_type, content_encoding, kind, s3_key, metadata, state, counts_as,
-      stored_in, first_seen_at, last_seen_at, expires_at, address_until
-    )
-    values (
-      v_tenant, eve_media_reserve.file_sha256, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes,
-      eve_media_reserve.mime_type, eve_media_reserve.content_encoding, eve_media_reserve.kind,
-      format('%s/%s/%s', eve_media_reserve.kind, v_tenant, eve_media_reserve.name), coalesce(eve_media_reserve.metadata, '{}'),
-      'reserved', 'reserved', case when eve_media_reserve.in_spool then 'postgres' else 's3' end, v_now, v_now, v_expires_at,
-      v_address_until
-    )
-    on conflict do nothing
-    returning * into v_object;
-    continue when not found;
-    perform eve.media_lock_counters(v_tenant, eve_media_reserve.kind);
-    v_no_room := eve.media_no_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, false);
-    if v_no_room is not null then
-      delete from public.media_objects o where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256;
-      return eve.media_quota_refusal(v_tenant, eve_media_reserve.kind, v_no_room);
-    end if;
-    perform eve.media_count(v_tenant, eve_media_reserve.kind, 0, eve_media_reserve.stored_bytes, 0);
-    return jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
   end loop;
 
   if v_object.state = 'deleting' and v_object.expires_at > v_now then

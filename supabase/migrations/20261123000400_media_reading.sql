@@ -2,6 +2,34 @@
 
 set local lock_timeout = '10s';
 
+create or replace function eve.media_limit(name text)
+returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return (
+    select l.limit_bytes from eve.media_limits l where l.name = media_limit.name
+  );
+end;
+$$;
+
+create or replace function eve.media_tenant_limit(tenant_id text)
+returns bigint
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return (
+    select coalesce(
+      (select t.storage_limit_bytes from eve.tenants t where t.id = media_tenant_limit.tenant_id), eve.media_limit('tenant')
+    )
+  );
+end;
+$$;
+
 -- An object by its hash, by a key that a program chose, or by its own key; null: there is none.
 create or replace function eve.media_named(tenant_id text, name text)
 returns public.media_objects
@@ -235,7 +263,10 @@ begin
     return v_who;
   end if;
   perform eve.media_check_file(repeat('0', 64), eve_storage_check.size_bytes, 0, 'any/any', eve_storage_check.kind, 'any');
-  v_no_room := eve.media_no_room(v_tenant, eve_storage_check.kind, eve_storage_check.size_bytes, eve_storage_check.in_spool);
+  v_no_room := eve.media_no_room(
+    v_tenant, eve_storage_check.kind, eve_storage_check.size_bytes, eve_storage_check.in_spool,
+    eve.media_limits_of(v_tenant, eve_storage_check.kind)
+  );
   return jsonb_build_object(
     'status', 'checked', 'tenant_id', v_tenant, 'content_type', eve_storage_check.kind, 'size_bytes', eve_storage_check.size_bytes,
     'allowed', v_no_room is null
