@@ -129,6 +129,7 @@ export class JobPlatform {
     private readonly clock: TestClock,
   ) {
     this.time.onMove = () => this.#moveClock();
+    this.time.onStuck = () => this.#underWay();
     this.#callers = this.#process();
     this.queue = createJobQueue(this.#transport(this.#callers));
   }
@@ -194,7 +195,7 @@ export class JobPlatform {
     const next = async () => {
       while (!this.#stopped) {
         await this.time.sleep(ms);
-        await this.time.tracked(act()).catch((thrown) => this.#failed ??= thrown);
+        await this.time.tracked(act(), "the schedule").catch((thrown) => this.#failed ??= thrown);
       }
     };
     void next();
@@ -403,7 +404,7 @@ export class JobPlatform {
         await this.kill(process);
         await process.alive();
       }
-      const called = this.time.tracked(process.direct.call(name, args, signal));
+      const called = this.time.tracked(process.direct.call(name, args, signal), `${name} of ${process.name}`);
       process.asking.add(called);
       try {
         if (doom === "call") {
@@ -465,6 +466,19 @@ export class JobPlatform {
 
   async #moveClock(): Promise<void> {
     await this.clock.set(this.now);
+  }
+
+  /** What the server has under way, as it sees it. */
+  async #underWay(): Promise<string> {
+    const sql = postgres(this.options.url, { max: 1 });
+    try {
+      const rows = await sql`
+        select application_name, state, wait_event, left(query, 60) as query, pg_blocking_pids(pid) as blocked_by
+        from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`;
+      return JSON.stringify(rows);
+    } finally {
+      await sql.end({ timeout: 5 });
+    }
   }
 
   /** Until it holds, which is looked at every five seconds; throws what went wrong outside the processes. */
