@@ -284,6 +284,7 @@ declare
   v_address_until constant timestamptz := v_now + make_interval(secs => eve_media_reserve.address_s);
   v_limits jsonb;
   v_object public.media_objects;
+  v_reserved jsonb;
   v_no_room jsonb;
 begin
   if v_tenant is null then
@@ -315,8 +316,10 @@ begin
       on conflict do nothing
       returning * into v_object;
       if found then
+        -- Everything else comes before: whoever wants room waits for the total until this is committed.
+        v_reserved := jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
         if eve.media_take_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, v_limits) then
-          return jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
+          return v_reserved;
         end if;
         -- Somebody else has taken it meanwhile.
         delete from public.media_objects o where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256;

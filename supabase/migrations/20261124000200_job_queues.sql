@@ -23,7 +23,7 @@ set search_path = ''
 as $$
 begin
   update eve.job_queues q
-  set queued = q.queued + d.jobs, bytes = q.bytes + d.bytes
+  set queued = q.queued + d.jobs, bytes = q.bytes + d.bytes, used_at = eve.clock()
   from (
     select n.queue_id, count(*)::integer as jobs, sum(n.body_bytes) as bytes
     from came n
@@ -249,6 +249,8 @@ declare
   v_now constant timestamptz := eve.clock();
   v_given eve.job_given[];
   v_scope record;
+  v_queues integer;
+  v_found integer;
   v_answer jsonb;
 begin
   perform eve.require_live_caller(eve_jobs_submit.consumer_id, eve_jobs_submit.token_id);
@@ -277,12 +279,24 @@ begin
   if v_answer is not null then
     return v_answer;
   end if;
-  if (select count(distinct (g.kind, g.class, coalesce(g.models[1], ''))) from unnest(v_given) g) > 1 then
+  v_queues := (select count(distinct (g.kind, g.class, coalesce(g.models[1], ''))) from unnest(v_given) g);
+  if v_queues > 1 then
     perform eve.jobs_lock();
   end if;
-  insert into eve.job_queues as q (kind, class, owner_id, topic, used_at)
-  select distinct g.kind, g.class, v_owner, coalesce(g.models[1], ''), v_now from unnest(v_given) g
-  on conflict on constraint job_queues_kind_class_owner_id_topic_key do update set used_at = v_now;
+  -- Their rows are not locked yet, only kept from the sweep: a job that is here already and is being claimed is waited for below, by
+  -- those who hand it in again, and whoever claims it changes its queue last.
+  loop
+    insert into eve.job_queues (kind, class, owner_id, topic, used_at)
+    select distinct g.kind, g.class, v_owner, coalesce(g.models[1], ''), v_now from unnest(v_given) g
+    on conflict on constraint job_queues_kind_class_owner_id_topic_key do nothing;
+    perform
+    from eve.job_queues q
+    where q.owner_id = v_owner
+      and (q.kind, q.class, q.topic) in (select g.kind, g.class, coalesce(g.models[1], '') from unnest(v_given) g)
+    for key share;
+    get diagnostics v_found = row_count;
+    exit when v_found = v_queues;
+  end loop;
   insert into eve.jobs (
     id, kind, queue_id, consumer_id, token_id, class, models, request_id, request_hash, body, body_media, body_bytes, state, run_at,
     expires_at, submitted_at, batch_id, place, custom_id, webhook_id

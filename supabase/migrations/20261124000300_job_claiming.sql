@@ -58,7 +58,8 @@ declare
   v_kind text;
 begin
   with lost as (
-    select j.id from eve.jobs j where j.lease_until <= v_now order by j.lease_until limit jobs_return_lost.at_most for update skip locked
+    select j.id from eve.jobs j where j.lease_until <= v_now order by j.lease_until limit jobs_return_lost.at_most
+    for no key update skip locked
   ), ended as (
     update eve.jobs j
     set state = case when j.losses >= v_most_losses then 'failed' else 'queued' end, losses = j.losses + 1,
@@ -133,8 +134,9 @@ begin
   end if;
   perform eve.jobs_lock();
   v_now := eve.clock();
-  perform eve.jobs_return_lost(1000);
+  -- Workers before jobs, as those have it who renew.
   update eve.job_workers w set lease_until = eve.job_place_until(eve_jobs_claim.lease_ms) where w.id = eve_jobs_claim.worker_id;
+  perform eve.jobs_return_lost(1000);
   v_kinds := array(
     select k.kind
     from eve.job_kinds k
@@ -159,7 +161,7 @@ begin
           where j.queue_id = v_queue and j.state = 'queued' and j.run_at <= v_now and j.expires_at > v_now
           order by j.run_at, j.no
           limit least(v_share, v_wanted)
-          for update skip locked
+          for no key update skip locked
         ), claimed as (
           update eve.jobs j
           set state = 'running', tries = j.tries + 1, started_at = coalesce(j.started_at, v_now), worker_id = eve_jobs_claim.worker_id,

@@ -76,6 +76,8 @@ begin
     raise exception 'at_most must be between 1 and 100000' using errcode = 'EV400';
   end if;
   perform eve.jobs_lock();
+  -- Workers before jobs, as those have it who renew.
+  delete from eve.job_workers w where w.lease_until <= v_now;
   v_lost := eve.jobs_return_lost(eve_jobs_sweep.at_most);
   with late as (
     select j.id
@@ -85,7 +87,7 @@ begin
       and (j.state = 'queued' or j.lease_token is not null)
     order by j.expires_at
     limit eve_jobs_sweep.at_most
-    for update skip locked
+    for no key update skip locked
   ), ended as (
     update eve.jobs j
     set state = 'expired', finished_at = v_now, error_code = 'job_expired',
@@ -109,7 +111,6 @@ begin
     get diagnostics v_some = row_count;
     v_deleted := v_deleted + v_some;
   end loop;
-  delete from eve.job_workers w where w.lease_until <= v_now;
   -- Models that nobody asks for any more. What runs may come back to its queue.
   delete from eve.job_queues q
   where q.queued = 0 and q.used_at <= v_now - interval '2 days'

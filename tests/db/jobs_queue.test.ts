@@ -65,6 +65,27 @@ describe("handing in", () => {
     expect(await miscounted(sql)).toEqual([]);
   });
 
+  test("again, it holds up nobody who claims it meanwhile", async () => {
+    const { submit } = jobs();
+    const given = await submit(names("r", 2), { consumerId: a });
+    const again = postgres(db.url, { max: 1, onnotice: () => {} });
+    try {
+      await again.begin(async (transaction) => {
+        expect((await jobCalls(transaction).submit(names("r", 2), { consumerId: a })).jobs).toEqual(
+          given.jobs.map(({ id }: Json) => ({ id, state: "queued", is_new: false })),
+        );
+        const claimed = await sql.begin(async (claiming) => {
+          await claiming`set local lock_timeout = '5s'`;
+          return await jobCalls(claiming).claim(10);
+        });
+        expect(idsOf(claimed)).toEqual(["r0", "r1"]);
+      });
+    } finally {
+      await again.end();
+    }
+    expect(await miscounted(sql)).toEqual([]);
+  });
+
   test("a request_id is the same job again, another caller's is another, and other contents are refused", async () => {
     const { submit } = jobs();
     const given = [{ request_id: "same", request_hash: "h" }];
