@@ -108,7 +108,7 @@ async function copySample(
   await sql`
     insert into public.token_usage (ts, model, prompt_tokens, completion_tokens, total_tokens, request_id, meta)
     select r.finished_at, r.model, r.input_tokens, r.output_tokens, r.total_tokens, r.request_id,
-      eve.usage_meta(r.consumer_id, r.key_id, 1, false)
+      eve.usage_meta(r.consumer_id, 1, false)
     from eve.requests r
     where r.finished_at >= to_timestamp(${fromMs}::float8 / 1000.0)
       and r.finished_at < to_timestamp((${fromMs}::float8 + ${lastsMs}::float8) / 1000.0)

@@ -1,4 +1,4 @@
-import { functionName } from "../runtime/function_names.ts";
+import { functionUrl } from "../runtime/function_names.ts";
 import { anthropicEndpoint } from "../endpoints/anthropic/endpoint.ts";
 import { geminiEndpoint } from "../endpoints/gemini/endpoint.ts";
 import { createUploadAddresses } from "../endpoints/gemini/upload_address.ts";
@@ -138,8 +138,8 @@ export function openCalls(options: CallsOptions): Calls {
     },
   };
   const gateway = createGateway(parts);
-  const functionsUrl = `${project.url}/functions/v1`;
-  const jobsUrl = `${functionsUrl}/${functionName("llm-invoke")}/jobs`;
+  const gatewayUrl = functionUrl(project.url, "llm-invoke");
+  const jobsUrl = `${gatewayUrl}/jobs`;
   const service = createJobService({
     gateway: parts,
     jobs: createJobs(transport),
@@ -147,7 +147,7 @@ export function openCalls(options: CallsOptions): Calls {
     now: Date.now,
     jobsUrl,
   });
-  const wake = workerCall(options.fetch, `${functionsUrl}/${functionName("worker")}`, databaseKey, log);
+  const wake = workerCall(options.fetch, functionUrl(project.url, "worker"), databaseKey, log);
   const queue = createJobQueue(transport);
   const webhooks = createWebhooks(transport);
   const webhookFor = async ({ consumerId }: Caller, url: string) => {
@@ -198,11 +198,11 @@ export function openCalls(options: CallsOptions): Calls {
           files,
           uploads,
           addresses: createUploadAddresses({
-            functionUrl: `${functionsUrl}/${functionName("llm-invoke")}`,
+            functionUrl: gatewayUrl,
             secret: databaseKey,
             now: Date.now,
           }),
-          functionUrl: `${functionsUrl}/${functionName("llm-invoke")}`,
+          functionUrl: gatewayUrl,
           maxBodyBytes: settings.maxBodyBytes,
           wake: jobs.wake,
           newId,
@@ -230,7 +230,7 @@ export function openCalls(options: CallsOptions): Calls {
         strictFields: settings.strictFields,
         now: Date.now,
         newId,
-        batches: { batches, files, wake: jobs.wake, newId, functionUrl: `${functionsUrl}/llm-invoke` },
+        batches: { batches, files, wake: jobs.wake, newId, functionUrl: gatewayUrl },
       }),
     ],
     batches,

@@ -1,4 +1,4 @@
-import { functionName } from "../runtime/function_names.ts";
+import { functionUrl } from "../runtime/function_names.ts";
 import { type CallsOptions, openCalls } from "../calls/open_calls.ts";
 import { workerCall } from "../calls/worker_call.ts";
 import { createJobQueue } from "../database/job_queue.ts";
@@ -103,8 +103,12 @@ export function openWorker(
       signal,
       waits: false,
     });
-  const url = `${settings.project.url}/functions/v1/${functionName("worker")}`;
-  const wake = workerCall(options.fetch, url, settings.databaseKey, log);
+  const wake = workerCall(
+    options.fetch,
+    functionUrl(settings.project.url, "worker"),
+    settings.databaseKey,
+    log,
+  );
   let working: Promise<void> | null = null;
   return {
     work: (stop) => working ?? begin(stop),

@@ -1,4 +1,4 @@
-import { functionName } from "../runtime/function_names.ts";
+import { functionUrl } from "../runtime/function_names.ts";
 import { createMedia } from "../database/media.ts";
 import { countStorage } from "../database/media_counts.ts";
 import { createMediaSpool } from "../database/media_spool.ts";
@@ -49,7 +49,7 @@ export function openMedia(options: MediaOptions): OpenMedia {
   const settings = readStorageSettings(read);
   const mode = readStorageMode(read, settings.s3 !== null);
   const limits = readLimits(read);
-  const baseUrl = `${options.projectUrl.replace(/\/+$/, "")}/functions/v1/${functionName("api")}`;
+  const baseUrl = functionUrl(options.projectUrl, "api");
   const addresses = createAddressSigner({ baseUrl, secrets: options.secrets, now });
   const counts = createStorageCounts({
     count: countStorage(call),

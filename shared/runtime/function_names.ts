@@ -17,3 +17,8 @@ export type FunctionName =
 export function functionName(name: FunctionName): string {
   return FUNCTION_PREFIX + name;
 }
+
+/** Where a function of the project is. @param projectUrl as in `SUPABASE_URL` */
+export function functionUrl(projectUrl: string, name: FunctionName): string {
+  return `${projectUrl.replace(/\/+$/, "")}/functions/v1/${functionName(name)}`;
+}

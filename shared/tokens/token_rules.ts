@@ -1,4 +1,4 @@
-import { functionName } from "../runtime/function_names.ts";
+import { functionUrl } from "../runtime/function_names.ts";
 import type { SigningKey } from "./signing_keys.ts";
 
 /**
@@ -22,10 +22,9 @@ export interface TokenRules {
 
 /** @param projectUrl as in `SUPABASE_URL`: tokens of one project mean nothing to another */
 export function tokenRules(projectUrl: string, keys: readonly SigningKey[]): TokenRules {
-  const functions = `${projectUrl.replace(/\/+$/, "")}/functions/v1`;
   return {
     keys,
-    issuer: `${functions}/${functionName("issue-kaggle-token")}`,
-    audience: `${functions}/${functionName("llm-invoke")}`,
+    issuer: functionUrl(projectUrl, "issue-kaggle-token"),
+    audience: functionUrl(projectUrl, "llm-invoke"),
   };
 }

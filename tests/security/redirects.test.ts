@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { connect } from "../../cli/eve/connection.ts";
 import { callFunction } from "../../cli/eve/function_call.ts";
+import { workerCall } from "../../shared/calls/worker_call.ts";
 import type { Prompt } from "../../shared/contract/content.ts";
 import { identifyAdministrator } from "../../shared/identity/administrator.ts";
 import type { AlertMessage } from "../../shared/database/alerts.ts";
@@ -145,6 +146,7 @@ const OTHERS: Record<string, () => Promise<unknown>> = {
   "Telegram's channel": () =>
     telegramChannel({ token: SECRET, chatId: "1", baseUrl: here.url, gateway: "here" })
       .send(ALERT, { fetch, signal }),
+  "who wakes the worker": () => workerCall(fetch, here.url, SECRET, () => {})(),
   "the REST API's client": () =>
     rpcTransport({ url: here.url, secretKey: SECRET })("eve_models", {}, signal).catch(() => {}),
   "the Auth API's client": () =>

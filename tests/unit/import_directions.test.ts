@@ -75,6 +75,9 @@ function importsOf(text: string): string[] {
 const ZOD_AS_A_WHOLE =
   /\bimport\s+(?:z\b|\{(?:[^}]*,)?\s*z\b[^}]*\})[^"'*;]*from\s*["']zod["']|\bz\.(?:core|locales)\b/;
 
+/** A function has another name where an app has one of its own: see functionUrl(). */
+const KNOWS_FUNCTIONS = ["shared/runtime/function_names.ts", "shared/maintenance/connect.ts"];
+
 /** Everything in a file of shared/ or of a function that breaks the rules of imports. */
 function faultsOf({ path, text }: Source): string[] {
   const faults: string[] = [];
@@ -98,6 +101,9 @@ function faultsOf({ path, text }: Source): string[] {
     else if (other !== room && (HEIGHT[other] ?? 0) >= (HEIGHT[room] ?? 0)) {
       faults.push(`${path}: ${room} imports from ${other}`);
     }
+  }
+  if (/\/functions\/v1\b/.test(code) && !KNOWS_FUNCTIONS.includes(path)) {
+    faults.push(`${path}: functionUrl() knows where a function is, and what it is called there`);
   }
   if (/\bimport\s*\(/.test(code)) {
     faults.push(`${path}: imports dynamically, which deployment does not follow`);

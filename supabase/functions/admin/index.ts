@@ -1,7 +1,7 @@
 import { createAdminEndpoint } from "../../../shared/admin/admin_endpoint.ts";
 import { ORIGINS_VARIABLE, readOrigins } from "../../../shared/admin/origins.ts";
 import { systemClock as clock } from "../../../shared/runtime/clock.ts";
-import { functionName } from "../../../shared/runtime/function_names.ts";
+import { functionName, functionUrl } from "../../../shared/runtime/function_names.ts";
 import { consoleLog as log } from "../../../shared/runtime/log.ts";
 import { edgeBackground as background } from "../../../shared/runtime/background.ts";
 import { environmentSecrets } from "../../../shared/runtime/secrets.ts";
@@ -40,7 +40,6 @@ function open() {
   const stages = createStages(transport);
   const access = createAccess(transport);
   const encryption = () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE));
-  const functions = `${project.url}/functions/v1/`;
   const apiKey = project.publishableKeys.default ?? databaseKey;
   return {
     identify: (request: Request) =>
@@ -71,13 +70,13 @@ function open() {
     storedKeys: storedKeys(stages, encryption, variable),
     allowPrivate: variable(ALLOW_PRIVATE_VARIABLE) === "true",
     invoke: (path: string, init: RequestInit) =>
-      fetch(`${functions}${functionName("llm-invoke")}${path}`, {
+      fetch(`${functionUrl(project.url, "llm-invoke")}${path}`, {
         ...init,
         headers: { ...init.headers as Record<string, string>, apikey: databaseKey },
         redirect: "manual",
       }),
     issueToken: (form: Record<string, unknown>, signal: AbortSignal) =>
-      fetch(`${functions}${functionName("issue-kaggle-token")}`, {
+      fetch(functionUrl(project.url, "issue-kaggle-token"), {
         method: "POST",
         headers: { "content-type": "application/json", apikey: databaseKey },
         body: JSON.stringify(form),
@@ -85,7 +84,7 @@ function open() {
         signal,
       }),
     runOperation: (operation: string, timeLimitMs: number, signal: AbortSignal) =>
-      fetch(`${functions}${functionName("maintenance")}/${encodeURIComponent(operation)}`, {
+      fetch(`${functionUrl(project.url, "maintenance")}/${encodeURIComponent(operation)}`, {
         method: "POST",
         headers: { "content-type": "application/json", apikey: databaseKey },
         body: JSON.stringify({ source: "console", time_limit_ms: timeLimitMs }),

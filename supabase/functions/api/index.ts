@@ -11,7 +11,7 @@ import { rpcTransport } from "../../../shared/database/transport/rpc_transport.t
 import { identifyActor } from "../../../shared/identity/actor.ts";
 import { edgeBackground as background } from "../../../shared/runtime/background.ts";
 import { systemClock as clock } from "../../../shared/runtime/clock.ts";
-import { functionName } from "../../../shared/runtime/function_names.ts";
+import { functionName, functionUrl } from "../../../shared/runtime/function_names.ts";
 import { createLog } from "../../../shared/runtime/log.ts";
 import { readSettings } from "../../../shared/runtime/settings.ts";
 import { readSigningKeys, SIGNING_KEYS_VARIABLE } from "../../../shared/tokens/signing_keys.ts";
@@ -51,12 +51,12 @@ async function open() {
     vision: createVision(call),
     graph: createGraph(call),
     crawl: createCrawl(call),
-    wake: workerCall(fetch, `${project.url}/functions/v1/worker`, databaseKey, log),
+    wake: workerCall(fetch, functionUrl(project.url, "worker"), databaseKey, log),
     secretKey: databaseKey,
     async callModels(body: string, credentials: HeadersInit, signal: AbortSignal) {
       const headers = new Headers(credentials);
       headers.set("content-type", "application/json");
-      return await fetch(`${project.url}/functions/v1/llm-invoke`, {
+      return await fetch(functionUrl(project.url, "llm-invoke"), {
         method: "POST",
         headers,
         body,

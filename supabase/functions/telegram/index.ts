@@ -1,4 +1,4 @@
-import { functionName } from "../../../shared/runtime/function_names.ts";
+import { functionName, functionUrl } from "../../../shared/runtime/function_names.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { createTelegramRows } from "../../../shared/database/telegram.ts";
 import { directTransport } from "../../../shared/database/transport/direct_transport.ts";
@@ -24,16 +24,15 @@ async function open() {
     // Its statements end before the caller stops waiting.
     : directTransport({ ...direct, statementTimeoutMs: Math.ceil(rpcTimeoutMs * 15 / 16) }).call;
   const access = createAccess(call);
-  const functions = `${project.url.replace(/\/+$/, "")}/functions/v1`;
   return {
     bot: await openBot(variable, { fetch, clock }),
     rows: createTelegramRows(call),
-    webhookUrl: `${functions}/telegram`,
+    webhookUrl: functionUrl(project.url, "telegram"),
     authorise: (request: Request) =>
       countingWrong(request, "telegram", access, () => requireSecretKey(request, project)),
     counting: (request: Request, verify: () => Promise<void>) =>
       countingWrong(request, "telegram", access, verify),
-    wake: workerCall(fetch, `${functions}/worker`, databaseKey, log),
+    wake: workerCall(fetch, functionUrl(project.url, "worker"), databaseKey, log),
     background,
   };
 }
