@@ -304,14 +304,14 @@ begin
     if v_no_room is null then
       insert into public.media_objects as o (
         tenant_id, file_sha256, size_bytes, stored_bytes, mime_type, content_encoding, kind, s3_key, metadata, state, counts_as,
-        stored_in, first_seen_at, last_seen_at, expires_at, address_until
+        stored_in, first_seen_at, last_seen_at, expires_at, address_until, came_through
       )
       values (
         v_tenant, eve_media_reserve.file_sha256, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes,
         eve_media_reserve.mime_type, eve_media_reserve.content_encoding, eve_media_reserve.kind,
         format('%s/%s/%s', eve_media_reserve.kind, v_tenant, eve_media_reserve.name), coalesce(eve_media_reserve.metadata, '{}'),
         'reserved', 'reserved', case when eve_media_reserve.in_spool then 'postgres' else 's3' end, v_now, v_now, v_expires_at,
-        v_address_until
+        v_address_until, true
       )
       on conflict do nothing
       returning * into v_object;
