@@ -150,6 +150,12 @@ export const storageStats = z.object({
     variable: z.string().nullable(),
     env_bytes: z.number().nullable(),
   })),
+  /**
+   * The tenant that S3_DEFAULT_TENANT_ID names and that is not the default one; null: it is, or none is named. held_by: tables in which
+   * something belongs to the tenant `default`; none: somebody chose another default.
+   */
+  default_tenant_held: z.object({ named: z.string(), default: z.string(), held_by: z.array(z.string()) })
+    .nullable(),
   unfinished: z.number(),
   unproven: z.number(),
   deleting: z.number(),
