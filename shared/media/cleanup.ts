@@ -72,26 +72,53 @@ export function targetOf(
 
 /**
  * Deletes objects that nothing refers to, without use for the longest time first, until no more than the target is used. One kind alone
- * (`what`) with an age is cleared of all that is older, whatever the target.
+ * (`what`) with an age is cleared of all that is older, whatever the target. All of it beyond the threshold is the emergency clean-up,
+ * whoever began it: an alert, and another one where it could not free enough.
  * @throws GatewayError where the store does not answer; what is done stays done
  */
 export async function cleanUp(media: Media, terms: CleanupTerms): Promise<CleanupReport> {
-  const { what, dryRun, usedBytes, maxAgeDays } = terms;
-  const hasTarget = terms.targetFreeGb !== null || terms.targetGb !== null;
-  const target = targetOf(terms);
-  const report: CleanupReport = {
+  const { registry } = media;
+  const { usedBytes, emergencyBytes } = terms;
+  const isBeyond = usedBytes >= emergencyBytes;
+  if (!terms.force && terms.what === "auto" && !isBeyond) {
+    return { ...nothingDone(terms), status: "not_needed" };
+  }
+  if (terms.what !== "auto" || terms.dryRun || !isBeyond) return await clearInOrder(media, terms);
+  await registry.alert(
+    "storage_emergency_cleanup",
+    `Files take ${usedBytes} bytes, of which ${emergencyBytes} are the threshold: what is in use least is deleted.`,
+  );
+  const report = await clearInOrder(media, terms);
+  const { status, freed_bytes: freed, used_bytes_after: after, target_bytes: target } = report;
+  media.log("warn", "media_emergency_cleanup", { status, freed_bytes: freed });
+  await registry.alert(
+    "storage_full",
+    // Somebody may have wanted more free than the emergency needs.
+    status === "not_enough" && after > targetOf({ ...terms, targetFreeGb: null, targetGb: null })
+      ? `The emergency clean-up freed ${freed} bytes, and ${after} are still used, of which ${target} were the target.`
+      : null,
+  );
+  return report;
+}
+
+function nothingDone(terms: CleanupTerms): CleanupReport {
+  return {
     status: "done",
-    dry_run: dryRun,
-    used_bytes_before: usedBytes,
-    used_bytes_after: usedBytes,
-    target_bytes: target,
+    dry_run: terms.dryRun,
+    used_bytes_before: terms.usedBytes,
+    used_bytes_after: terms.usedBytes,
+    target_bytes: targetOf(terms),
     freed_bytes: 0,
     deleted_objects: 0,
     steps: [],
   };
-  if (!terms.force && what === "auto" && usedBytes < terms.emergencyBytes) {
-    return { ...report, status: "not_needed" };
-  }
+}
+
+async function clearInOrder(media: Media, terms: CleanupTerms): Promise<CleanupReport> {
+  const { what, dryRun, maxAgeDays } = terms;
+  const hasTarget = terms.targetFreeGb !== null || terms.targetGb !== null;
+  const report = nothingDone(terms);
+  const { target_bytes: target } = report;
   // A person who names a kind and no target wants all of it gone that is old enough.
   const isBounded = what === "auto" || hasTarget;
   let more = false;

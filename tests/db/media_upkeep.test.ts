@@ -1,5 +1,9 @@
 /** What looks after files: lifecycle, clean-up, the move to S3, the comparison with the bucket; and a process that dies in between. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { GatewayError } from "../../shared/contract/gateway_error.ts";
+import { countStorage } from "../../shared/database/media_counts.ts";
+import { createStorageCounts } from "../../shared/media/counts.ts";
+import { systemClock } from "../../shared/runtime/clock.ts";
 import { uploadFile } from "../../shared/media/upload.ts";
 import { sha256Of } from "../../shared/media/hash.ts";
 import type { Media } from "../../shared/media/storage.ts";
@@ -333,7 +337,71 @@ describe("in an emergency", () => {
   });
 });
 
+describe("an emergency clean-up that somebody begins by hand", () => {
+  const byHand = async (terms: Record<string, unknown>) =>
+    await (await api.call("POST", "/v1/storage/cleanup", {
+      body: JSON.stringify(terms),
+      headers: { "content-type": "application/json" },
+    })).json();
+  const alerts = async () =>
+    (await sql`select kind from eve.alerts where closed_at is null order by 1`).map(({ kind }) => kind);
+  const counted = async () =>
+    Number(
+      (await sql`
+      select value from eve.metric_counters where metric = 'storage_emergency_cleanups_total'`)[0]!.value,
+    );
+
+  test("is an alert and is counted, as one that begins by itself", async () => {
+    const counts = createStorageCounts({
+      count: countStorage(api.transport.call),
+      clock: systemClock,
+      background: (work) => void api.background.push(work),
+      log: () => {},
+    });
+    api.media.registry = counts.registry(api.media.registry);
+    await upload("u".repeat(100), "media", { ref_kind: "chat", ref_id: "1" });
+    await setLimit(sql, { total: 100, emergency: 50 });
+    const before = await counted();
+    expect(await byHand({ dry_run: true })).toMatchObject({ status: "not_enough" });
+    expect(await byHand({ what: "crawl" })).toMatchObject({ status: "done" });
+    expect(await alerts()).toEqual([]);
+    expect(await byHand({})).toMatchObject({ status: "not_enough" });
+    expect(await alerts()).toEqual(["storage_emergency_cleanup", "storage_full"]);
+    await expect.poll(counted).toBe(before + 1);
+  });
+
+  test("is none below the threshold, whatever is asked for", async () => {
+    await upload("u".repeat(100), "media", { ref_kind: "chat", ref_id: "1" });
+    expect(await byHand({ force: true, target_gb: 0 })).toMatchObject({ status: "not_enough" });
+    expect(await alerts()).toEqual([]);
+  });
+});
+
 describe("the comparison with the bucket", () => {
+  test("repairs the counters also where the store refuses rules and lists of uploads, and says so", async () => {
+    await upload("one");
+    const refuses = () =>
+      Promise.reject(new GatewayError("storage_failed", { detail: "S3: NotImplemented" }));
+    bucket.abilities = () => Promise.resolve({ hashBoundPut: true, ifNoneMatch: true, lifecycle: true });
+    api.media.s3 = {
+      ...bucket,
+      multipart: { ...bucket.multipart!, list: refuses },
+      lifecycle: { abortUnfinishedAfterDays: refuses, setAbortUnfinishedAfterDays: refuses },
+    };
+    await sql`update eve.media_counters set used_bytes = 999 where scope = 'total'`;
+    const { details, more } = await reconcile(media, time);
+    expect([more, details]).toMatchObject([false, {
+      listed: 1,
+      parts_aborted: "failed: storage_failed",
+      probes_deleted: 0,
+      lifecycle: "failed: storage_failed",
+    }]);
+    expect(api.logged.join()).toContain("NotImplemented");
+    await expectExactCounters(sql);
+    expect(await sql`select state, completed_at is not null as is_over from eve.media_reconciliation`)
+      .toEqual([{ state: null, is_over: true }]);
+  });
+
   test("repairs counters, reports what is in one and not in the other, and changes neither", async () => {
     const [one, two] = [await upload("one"), await upload("two two")];
     await clock.advance(1000);
