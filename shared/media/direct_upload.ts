@@ -72,10 +72,13 @@ export async function announceUpload(
   if (inParts) return { status: "parts", object, parts: await partsToSend(media, object, multipart) };
   const key = keyOf(object);
   const terms = { sha256, sizeBytes, contentType: mimeType, expiresIn: UPLOAD_ADDRESS_SECONDS };
+  const mayWait = media.mode === "s3 with spool" && sizeBytes <= spoolBytes;
   try {
-    return { status: "upload", object, upload: await firstStore(media).presignPut(key, terms) };
+    const store = mayWait && media.absence.isRecent() ? media.spool : firstStore(media);
+    return { status: "upload", object, upload: await store.presignPut(key, terms) };
   } catch (thrown) {
-    if (!isAway(thrown) || media.mode !== "s3 with spool" || sizeBytes > spoolBytes) throw thrown;
+    // A store that was never met is asked first what it can do.
+    if (!isAway(thrown) || !mayWait) throw thrown;
     return { status: "upload", object, upload: await media.spool.presignPut(key, terms) };
   }
 }
