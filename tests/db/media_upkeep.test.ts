@@ -245,6 +245,34 @@ describe("while S3 is away", () => {
     await expectExactCounters(sql);
   });
 
+  test.each([["of the same size", "other"], ["of another size", "another"], ["the same", "right"]])(
+    "what the bucket has under the key already and is %s: what waited is there afterwards, packed or not",
+    async (_, content) => {
+      bucket.away = true;
+      const { object } = await upload("right");
+      const packed = await api.call("POST", "/v1/media", {
+        body: '{"right": 1}',
+        headers: { "content-type": "application/json" },
+      });
+      const { s3_key: packedKey } = await packed.json();
+      bucket.away = false;
+      const left = { contentType: "text/plain", contentEncoding: null, at: new Date() };
+      bucket.objects.set(object.s3_key!, { ...left, body: text(content) });
+      const [spooled] = await sql`select body from eve.media_spool where key = ${packedKey}`;
+      bucket.objects.set(packedKey, {
+        ...left,
+        contentEncoding: "gzip",
+        body: new Uint8Array(spooled!.body).map((byte) => content === "right" ? byte : byte ^ 1),
+      });
+      bucket.puts = [];
+      expect(await keepUp(media, time)).toMatchObject({ details: { moved_to_s3: 2 } });
+      expect(new TextDecoder().decode(bucket.objects.get(object.s3_key!)!.body)).toBe("right");
+      expect(bucket.objects.get(packedKey)!.body).toEqual(new Uint8Array(spooled!.body));
+      expect(bucket.puts.length).toBe(content === "right" ? 0 : 2);
+      await expectEven();
+    },
+  );
+
   test("one that is deleted while it moves is nowhere afterwards", async () => {
     bucket.away = true;
     const { object } = await upload("short");
