@@ -29,6 +29,8 @@ export const mediaObject = z.object({
   first_seen_at: z.string().nullable(),
   last_seen_at: z.string().nullable(),
   expires_at: z.string().nullable(),
+  /** When it was found not to be in the bucket; null: it is there as far as is known. */
+  missing_since: z.string().nullable(),
 });
 export type MediaObject = z.output<typeof mediaObject>;
 

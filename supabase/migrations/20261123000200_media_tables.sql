@@ -30,7 +30,8 @@ begin
       ('tenant_id', 'S'), ('file_sha256', 'S'), ('size_bytes', 'N'), ('stored_bytes', 'N'), ('mime_type', 'S'),
       ('content_encoding', 'S'), ('kind', 'S'), ('s3_key', 'S'), ('metadata', 'U'), ('refs_count', 'N'), ('state', 'S'),
       ('counts_as', 'S'), ('stored_in', 'S'), ('first_seen_at', 'D'), ('last_seen_at', 'D'), ('expires_at', 'D'),
-      ('address_until', 'D'), ('proof_tries', 'N'), ('proof_at', 'D'), ('came_through', 'B')
+      ('address_until', 'D'), ('proof_tries', 'N'), ('proof_at', 'D'), ('came_through', 'B'),
+      ('missing_since', 'D')
     ) as known (name, category) on known.name = a.attname
     where a.attrelid = v_table and a.attnum > 0 and not a.attisdropped
       and (
@@ -101,7 +102,8 @@ alter table public.media_objects
   add column if not exists address_until timestamptz,
   add column if not exists proof_tries integer not null default 0,
   add column if not exists proof_at timestamptz,
-  add column if not exists came_through boolean not null default false;
+  add column if not exists came_through boolean not null default false,
+  add column if not exists missing_since timestamptz;
 
 -- What a hand-made table knew under other names, its key, and what its rows lack.
 do $$
@@ -181,6 +183,7 @@ comment on column public.media_objects.expires_at is 'While reserved: when the r
 comment on column public.media_objects.proof_tries is 'How often somebody began to read and hash it, while it is stored and not verified.';
 comment on column public.media_objects.proof_at is 'Not read and hashed again before; null: at once.';
 comment on column public.media_objects.came_through is 'Whether it was uploaded through the gateway. What another program wrote here is not deleted for having another content.';
+comment on column public.media_objects.missing_since is 'When the comparison with the bucket found that it is not there: it is taken anew from whoever sends it again.';
 comment on column public.media_objects.address_until is 'Until then somebody holds an address to which the file may be sent.';
 
 create or replace function eve.media_bytes(object public.media_objects)

@@ -148,7 +148,8 @@ begin
       'size_bytes', (object).size_bytes, 'stored_bytes', eve.media_bytes(media_json.object),
       'content_encoding', (object).content_encoding, 's3_key', (object).s3_key, 'stored_in', (object).stored_in,
       'state', (object).state, 'refs_count', (object).refs_count, 'metadata', (object).metadata,
-      'first_seen_at', (object).first_seen_at, 'last_seen_at', (object).last_seen_at, 'expires_at', (object).expires_at
+      'first_seen_at', (object).first_seen_at, 'last_seen_at', (object).last_seen_at, 'expires_at', (object).expires_at,
+      'missing_since', (object).missing_since
     )
   );
 end;
@@ -262,6 +263,7 @@ $$;
 -- Takes room for a file before any of it is sent. Answers {"status", "object", "multipart"}: `present`, it is stored already and the links
 -- are noted; `reserved`, it may be sent within ttl_s, in the parts that were begun with if there are any; or a refusal. name: the key's part behind kind and tenant. in_spool: it will be kept in the
 -- database, whose limit counts as well. address_s: the caller gets an address to send it to that is valid for so long. Twice is the same as once: uploads of one file share its reservation.
+-- What is missing in the bucket may be sent, too: its row stays as it is, with its uses and its room, whether it arrives or not.
 create or replace function public.eve_media_reserve(
   actor jsonb, tenant_id text, file_sha256 text, size_bytes bigint, stored_bytes bigint, mime_type text, kind text, name text,
   content_encoding text default null, metadata jsonb default '{}', links jsonb default '{}', in_spool boolean default false,
@@ -359,9 +361,15 @@ begin
     );
   end if;
   update public.media_objects o
-  set last_seen_at = v_now
+  set last_seen_at = v_now,
+    address_until = case when o.missing_since is null then o.address_until else greatest(v_address_until, o.address_until) end
   where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256
   returning * into v_object;
+  if v_object.missing_since is not null then
+    return jsonb_build_object(
+      'status', 'reserved', 'object', eve.media_json(v_object), 'multipart', eve.media_multipart(v_tenant, v_object.file_sha256)
+    );
+  end if;
   perform eve.media_link(v_tenant, eve_media_reserve.file_sha256, eve_media_reserve.links);
   return jsonb_build_object('status', 'present', 'object', eve.media_json(v_object));
 end;
@@ -381,7 +389,8 @@ as $$
 begin
   perform
   from public.media_objects o
-  where o.tenant_id = eve_media_multipart.tenant_id and o.file_sha256 = eve_media_multipart.file_sha256 and o.state = 'reserved'
+  where o.tenant_id = eve_media_multipart.tenant_id and o.file_sha256 = eve_media_multipart.file_sha256
+    and (o.state = 'reserved' or o.missing_since is not null)
   for update;
   if not found then
     return jsonb_build_object('status', 'gone');
@@ -429,15 +438,19 @@ begin
   end if;
   v_reserved := eve.media_bytes(v_object);
   perform eve.media_link(v_object.tenant_id, v_object.file_sha256, eve_media_stored.links);
-  if v_object.state = 'reserved' then
+  if v_object.state = 'reserved' or v_object.missing_since is not null then
     update public.media_objects o
     set state = eve_media_stored.state, counts_as = 'used', stored_bytes = eve_media_stored.stored_bytes,
       stored_in = eve_media_stored.stored_in, mime_type = coalesce(eve_media_stored.mime_type, o.mime_type), expires_at = null,
-      last_seen_at = eve.clock()
+      last_seen_at = eve.clock(), missing_since = null, proof_tries = 0, proof_at = null
     where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256;
     delete from eve.media_multiparts m where m.tenant_id = v_object.tenant_id and m.file_sha256 = v_object.file_sha256;
     perform eve.media_lock_counters(v_object.tenant_id, v_object.kind);
-    perform eve.media_count(v_object.tenant_id, v_object.kind, eve_media_stored.stored_bytes, -v_reserved, 1);
+    if v_object.counts_as = 'reserved' then
+      perform eve.media_count(v_object.tenant_id, v_object.kind, eve_media_stored.stored_bytes, -v_reserved, 1);
+    else
+      perform eve.media_count(v_object.tenant_id, v_object.kind, eve_media_stored.stored_bytes - v_reserved, 0, 0);
+    end if;
   elsif v_object.state = 'stored' and eve_media_stored.state = 'verified' then
     update public.media_objects o
     set state = 'verified'

@@ -312,7 +312,7 @@ comment on function public.eve_media_keep_days is 'After how many days without u
 insert into eve.alert_kinds (kind, title, advice) values
   ('storage_emergency_cleanup', 'Emergency clean-up of files', 'See what takes the room (GET /v1/storage/stats), raise the limits in eve.media_limits if the bucket is larger, or delete what is not needed. It closes once less than the threshold is used.'),
   ('storage_full', 'Clean-up could not free enough', 'What is left is in use: delete what is not needed, or raise the limit total in eve.media_limits to what the bucket really holds.'),
-  ('media_missing', 'Files missing in the bucket', 'See details of the last media_reconcile in google_ai_maintenance_log. Restore them from a copy of the bucket, or delete them so that they can be sent again.')
+  ('media_missing', 'Files missing in the bucket', 'See details of the last media_reconcile in google_ai_maintenance_log. Restore them from a copy of the bucket, send them again, or delete them.')
 on conflict (kind) do nothing;
 
 -- Opens an alert about storage, or closes it (message null).

@@ -462,6 +462,76 @@ describe("the comparison with the bucket", () => {
     expect(await sql`select kind from eve.alerts where closed_at is null`).toEqual([]);
   });
 
+  describe("a file that the bucket has lost", () => {
+    /** Used, and known to be missing. */
+    async function lost() {
+      const { object } = await upload("lost", "media", { key: "a/b.txt", ref_kind: "chat", ref_id: "1" });
+      await clock.advance(1000);
+      const kept = bucket.objects.get(object.s3_key!)!;
+      bucket.objects.delete(object.s3_key!);
+      await reconcile(media, time);
+      return { object, kept };
+    }
+    const row = async () =>
+      (await sql`select state, refs_count, stored_in, missing_since is not null as is_missing from public.media_objects`)
+        .map((found) => ({ ...found }));
+    const whole = { state: "verified", refs_count: 1, stored_in: "s3", is_missing: false };
+    const asked = (path: string, body: unknown) =>
+      api.call("POST", path, {
+        body: JSON.stringify(body),
+        headers: { "content-type": "application/json" },
+      });
+
+    test("is taken again from whoever uploads it, with its key and its uses", async () => {
+      const { object } = await lost();
+      expect(await row()).toEqual([{ ...whole, is_missing: true }]);
+      expect(await upload("lost")).toMatchObject({ created: true, object: { s3_key: object.s3_key } });
+      expect(keys()).toEqual([object.s3_key]);
+      expect(await row()).toEqual([whole]);
+      expect(await upload("lost")).toMatchObject({ created: false });
+      expect((await reconcile(media, time)).details).toMatchObject({ missing: 0, counters_repaired: [] });
+      await expectEven();
+    });
+
+    test("and is announced goes straight there; one who begins and does not come back changes nothing", async () => {
+      const { object, kept } = await lost();
+      const announced = { sha256: object.sha256, size_bytes: 4, content_type: "text/plain" };
+      const begun = await (await asked("/v1/media/uploads", announced)).json();
+      expect(begun).toMatchObject({ status: "upload", upload: { method: "PUT" } });
+      // Nothing has come: there is nothing to verify.
+      const verify = () => asked(`/v1/media/uploads/${object.sha256}/verify`, begun.verify.body);
+      expect((await verify()).status).toBe(404);
+      await clock.advance(2 * DAY);
+      await keepUp(media, time);
+      expect(await row()).toEqual([{ ...whole, is_missing: true }]);
+      bucket.objects.set(object.s3_key!, { ...kept, body: text("else!") });
+      expect((await verify()).status).toBe(400);
+      expect([keys(), await row()]).toEqual([[], [{ ...whole, is_missing: true }]]);
+      bucket.objects.set(object.s3_key!, kept);
+      expect((await verify()).status).toBe(200);
+      expect(await row()).toEqual([whole]);
+      await expectEven();
+    });
+
+    test("while S3 is away waits in the database and goes back", async () => {
+      await lost();
+      bucket.away = true;
+      await upload("lost");
+      bucket.away = false;
+      expect(await row()).toEqual([{ ...whole, stored_in: "postgres" }]);
+      await keepUp(media, time);
+      expect(await row()).toEqual([whole]);
+      await expectEven();
+    });
+
+    test("and is there again without anybody's doing is missing no more", async () => {
+      const { object, kept } = await lost();
+      bucket.objects.set(object.s3_key!, kept);
+      await reconcile(media, time);
+      expect(await row()).toEqual([whole]);
+    });
+  });
+
   test("goes page by page over more than one", async () => {
     const list = bucket.list;
     bucket.list = (options, call) => list({ ...options, limit: 2 }, call);

@@ -84,6 +84,7 @@ function object(fields: Record<string, unknown> = {}) {
     first_seen_at: "2026-11-22T10:00:00+00:00",
     last_seen_at: "2026-11-22T10:00:00+00:00",
     expires_at: null,
+    missing_since: null,
     ...fields,
   };
 }
