@@ -52,6 +52,8 @@ const STEPS: readonly { kind: MediaKind; minAgeDays: number }[] = [
   { kind: "media", minAgeDays: 0 },
 ];
 const DAY_SECONDS = 86_400;
+/** Let go at once: what is let go and not needed leaves after its days. */
+const PAGES_AT_ONCE = 100;
 /** Deleted at once in the store. */
 const BATCH = 500;
 /** Uploads in parts that nobody has gone on with for so long are over. */
@@ -127,9 +129,8 @@ async function clearInOrder(media: Media, terms: CleanupTerms): Promise<CleanupR
     const needBytes = isBounded ? report.used_bytes_after - target : null;
     if (needBytes !== null && needBytes <= 0) break;
     const age = maxAgeDays ?? minAgeDays;
-    const done = dryRun
-      ? { ...await media.registry.claimable(kind, age * DAY_SECONDS, needBytes), more: false }
-      : await clear(media, kind, age * DAY_SECONDS, needBytes, terms);
+    const work = dryRun ? clearable : clearAll;
+    const done = await work(media, kind, age * DAY_SECONDS, needBytes, terms);
     add(report, { what: kind, min_age_days: age, objects: done.objects, bytes: done.bytes });
     if (done.more) {
       more = true;
@@ -149,6 +150,39 @@ function add(report: CleanupReport, done: z.output<typeof step>): void {
   report.freed_bytes += done.bytes;
   report.used_bytes_after -= done.bytes;
   if (done.what !== "multipart") report.deleted_objects += done.objects;
+}
+
+/** What `clearAll` would delete. */
+async function clearable(
+  { registry }: Media,
+  kind: MediaKind,
+  minAgeSeconds: number,
+  needBytes: number | null,
+): Promise<{ objects: number; bytes: number; more: boolean }> {
+  const { objects, bytes } = await registry.claimable(kind, minAgeSeconds, needBytes);
+  const left = needBytes === null ? null : needBytes - bytes;
+  if (kind !== "crawl" || left !== null && left <= 0) return { objects, bytes, more: false };
+  const held = await registry.releasable(minAgeSeconds, left);
+  return { objects: objects + held.objects, bytes: bytes + held.bytes, more: false };
+}
+
+/** As `clear`, and then what only crawled pages use that nobody has asked for in so long: they can be fetched again. */
+async function clearAll(
+  media: Media,
+  kind: MediaKind,
+  minAgeSeconds: number,
+  needBytes: number | null,
+  time: Pick<CleanupTerms, "signal" | "endsAt">,
+): Promise<{ objects: number; bytes: number; more: boolean }> {
+  const sum = await clear(media, kind, minAgeSeconds, needBytes, time);
+  while (kind === "crawl" && !sum.more && (needBytes === null || sum.bytes < needBytes)) {
+    const { pages } = await media.registry.releasePages(minAgeSeconds, PAGES_AT_ONCE);
+    if (pages === 0) break;
+    const left = needBytes === null ? null : needBytes - sum.bytes;
+    const { objects, bytes, more } = await clear(media, kind, minAgeSeconds, left, time);
+    Object.assign(sum, { objects: sum.objects + objects, bytes: sum.bytes + bytes, more });
+  }
+  return sum;
 }
 
 /** Deletes what is old enough of a kind, batch by batch, until so many bytes are free. */

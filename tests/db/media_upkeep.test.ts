@@ -353,6 +353,57 @@ describe("in an emergency", () => {
     await expectEven();
   });
 
+  /** A page that the gateway fetched: its row uses its file. */
+  async function fetched(content: string): Promise<string> {
+    const { object } = await upload(content.repeat(100), "crawl");
+    await sql`
+      insert into public.crawl_pages (url, canonical_url, domain, state, html_sha256, used_at)
+      values (${content}, ${content}, 'example.com', 'fetched', ${object.sha256}, eve.clock())`;
+    return object.sha256;
+  }
+  const pages = async () =>
+    (await sql`select url, html_sha256 is null as is_let_go from public.crawl_pages order by url`)
+      .map(({ url, is_let_go }) => `${url} ${is_let_go}`);
+
+  test("fetched pages let go of their files too, those first that nobody has asked for in the longest time", async () => {
+    await empty(sql, "public.crawl_pages");
+    await fetched("a");
+    const shared = await fetched("s");
+    await clock.advance(1 * DAY);
+    await fetched("b");
+    await clock.advance(1 * DAY);
+    await fetched("c");
+    // Asked for again since, and a chat's own.
+    await sql`
+      insert into eve.media_references (tenant_id, file_sha256, ref_kind, ref_id) values ('default', ${shared}, 'chat', '1')`;
+    await clock.advance(2 * DAY);
+    await setLimit(sql, { total: 450, emergency: 400 });
+    // 400 are used, 350 the target.
+    const asked = async (terms: Record<string, unknown>) =>
+      await (await api.call("POST", "/v1/storage/cleanup", {
+        body: JSON.stringify(terms),
+        headers: { "content-type": "application/json" },
+      })).json();
+    expect(await asked({ dry_run: true })).toMatchObject({ status: "done", freed_bytes: 100 });
+    expect(await asked({ dry_run: true, target_gb: 0 })).toMatchObject({
+      status: "not_enough",
+      freed_bytes: 200,
+    });
+    expect(await pages()).toEqual(["a false", "b false", "c false", "s false"]);
+    const { details } = await keepUp(media, time);
+    expect(details.emergency).toMatchObject({ status: "done", deleted_objects: 1, freed_bytes: 100 });
+    // What a chat uses, or a page that was asked for two days ago, stays.
+    expect(await sql`select refs_count from public.media_objects where file_sha256 = ${shared}`).toEqual([
+      { refs_count: 1 },
+    ]);
+    expect(await pages()).toContain("c false");
+    expect(bucket.objects.size).toBe(3);
+    expect(await asked({ force: true, target_gb: 0 })).toMatchObject({ freed_bytes: 100 });
+    expect(bucket.objects.size).toBe(2);
+    await expectEven();
+    await empty(sql, "public.crawl_pages");
+  });
+
   test("that could not free enough: an alert of its own", async () => {
     await upload("u".repeat(100), "media", { ref_kind: "chat", ref_id: "1" });
     await setLimit(sql, { total: 100, emergency: 50 });
