@@ -3,7 +3,7 @@
 set local lock_timeout = '10s';
 
 -- What belongs to a tenant besides its files, by the names of the tables: what would be torn from them if they became another one's.
--- Uses of files count with it: whoever holds one names its tenant.
+-- Uses of files count with it: whoever holds one names its tenant. A bot of Telegram does not: what it has brought are posts.
 create or replace function eve.tenant_uses(tenant_id text)
 returns text[]
 language plpgsql
@@ -21,7 +21,7 @@ begin
     join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
     where c.relkind in ('r', 'p') and not c.relispartition
       and (
-        c.relnamespace = 'eve'::regnamespace and c.relname !~ '^media_'
+        c.relnamespace = 'eve'::regnamespace and c.relname !~ '^(media_|telegram_bots$)'
         or c.relnamespace = 'public'::regnamespace
         and c.relname in (
           'message_images', 'posts', 'post_media_map', 'post_enrichment', 'crawl_pages', 'articles', 'post_links', 'graph_nodes', 'graph_edges'
@@ -72,7 +72,7 @@ end;
 $$;
 
 -- Makes the tenant that the environment names, and the default one as long as that is `default` and has nothing but files, such as the
--- rows of a table that was adopted: those become its own.
+-- rows of a table that was adopted: those become its own, and so do bots that have brought nothing yet.
 create or replace function eve.media_name_default(tenant_id text)
 returns void
 language plpgsql
@@ -92,6 +92,9 @@ begin
     return;
   end if;
   perform public.eve_tenant_change(media_name_default.tenant_id, '{"is_default": true}');
+  if to_regclass('eve.telegram_bots') is not null then
+    execute 'update eve.telegram_bots set tenant_id = $1 where tenant_id = ''default''' using media_name_default.tenant_id;
+  end if;
   -- Where they are stored they stay: a row has its key.
   update public.media_objects o set tenant_id = media_name_default.tenant_id where o.tenant_id = 'default';
   if found then

@@ -411,6 +411,14 @@ describe("the tenant that the environment names as the default one", () => {
     await expectExactCounters(sql);
   });
 
+  test("takes a bot over that has brought nothing yet", async () => {
+    await sql`
+      insert into eve.telegram_bots (bot_id, tenant_id, connected_at, updated_at) values (7, 'default', now(), now())`;
+    await seed("acme");
+    expect(await defaultTenant()).toBe("acme");
+    expect(await sql`delete from eve.telegram_bots returning tenant_id`).toEqual([{ tenant_id: "acme" }]);
+  });
+
   test("takes nothing from a job that waits with its body in a file: that is said, and put right by hand", async () => {
     const id = crypto.randomUUID();
     await media().reserve(shaOf(1), 1000);
