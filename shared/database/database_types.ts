@@ -584,6 +584,7 @@ export type Database = {
       "media_objects": {
         Row: {
           "address_until": string | null;
+          "came_through": boolean;
           "content_encoding": string | null;
           "counts_as": string;
           "expires_at": string | null;
@@ -593,6 +594,7 @@ export type Database = {
           "last_seen_at": string | null;
           "metadata": NonNullable<Json>;
           "mime_type": string | null;
+          "missing_since": string | null;
           "proof_at": string | null;
           "proof_tries": number;
           "refs_count": number;
@@ -606,6 +608,7 @@ export type Database = {
         ComputedFields: never;
         Insert: {
           "address_until"?: string | null;
+          "came_through"?: boolean;
           "content_encoding"?: string | null;
           "counts_as"?: string;
           "expires_at"?: string | null;
@@ -615,6 +618,7 @@ export type Database = {
           "last_seen_at"?: string | null;
           "metadata"?: NonNullable<Json>;
           "mime_type"?: string | null;
+          "missing_since"?: string | null;
           "proof_at"?: string | null;
           "proof_tries"?: number;
           "refs_count"?: number;
@@ -627,6 +631,7 @@ export type Database = {
         };
         Update: {
           "address_until"?: string | null;
+          "came_through"?: boolean;
           "content_encoding"?: string | null;
           "counts_as"?: string;
           "expires_at"?: string | null;
@@ -636,6 +641,7 @@ export type Database = {
           "last_seen_at"?: string | null;
           "metadata"?: NonNullable<Json>;
           "mime_type"?: string | null;
+          "missing_since"?: string | null;
           "proof_at"?: string | null;
           "proof_tries"?: number;
           "refs_count"?: number;
@@ -1460,6 +1466,10 @@ export type Database = {
         Returns: Json;
       };
       "eve_crawl_post": { Args: { "post_id": string }; Returns: Json };
+      "eve_crawl_release": {
+        Args: { "at_most"?: number; "dry_run"?: boolean; "min_age_s": number; "need_bytes"?: number };
+        Returns: Json;
+      };
       "eve_crawl_robots": { Args: { "origin": string; "saved"?: Json }; Returns: Json };
       "eve_crawl_summarised": {
         Args: {

@@ -29,6 +29,8 @@ export const mediaObject = z.object({
   first_seen_at: z.string().nullable(),
   last_seen_at: z.string().nullable(),
   expires_at: z.string().nullable(),
+  /** When it was found not to be in the bucket; null: it is there as far as is known. */
+  missing_since: z.string().nullable(),
 });
 export type MediaObject = z.output<typeof mediaObject>;
 
@@ -150,6 +152,12 @@ export const storageStats = z.object({
     variable: z.string().nullable(),
     env_bytes: z.number().nullable(),
   })),
+  /**
+   * The tenant that S3_DEFAULT_TENANT_ID names and that is not the default one; null: it is, or none is named. held_by: tables in which
+   * something belongs to the tenant `default`; none: somebody chose another default.
+   */
+  default_tenant_held: z.object({ named: z.string(), default: z.string(), held_by: z.array(z.string()) })
+    .nullable(),
   unfinished: z.number(),
   unproven: z.number(),
   deleting: z.number(),
@@ -167,6 +175,8 @@ export type StorageStats = z.output<typeof storageStats>;
 
 const claimable = z.object({ objects: z.number(), bytes: z.number(), oldest_at: z.string().nullable() });
 export type Claimable = z.output<typeof claimable>;
+
+const released = z.object({ pages: z.number(), objects: z.number(), bytes: z.number() });
 
 const comparison = z.object({
   unknown: z.array(z.object({ key: z.string(), size_bytes: z.number() })),
@@ -294,6 +304,10 @@ export interface MediaRegistry {
     leaseSeconds: number;
   }): Promise<ObjectToDelete[]>;
   claimable(kind: MediaKind, minAgeSeconds: number, needBytes: number | null): Promise<Claimable>;
+  /** Lets go of the files of crawled pages that nobody has asked for in so long; `limit` pages at most, the oldest first. */
+  releasePages(minAgeSeconds: number, limit: number): Promise<{ pages: number }>;
+  /** Files that only such pages use, as many as are needed for so many bytes; nothing is changed. */
+  releasable(minAgeSeconds: number, needBytes: number | null): Promise<{ objects: number; bytes: number }>;
   /** Gives up an upload. Null: it is stored, used, or gone. */
   failed(tenantId: string, sha256: string): Promise<ObjectToDelete | null>;
   /** Objects that are deleted where they were stored. */
@@ -461,6 +475,14 @@ export function createMedia(transport: Transport, timeoutMs = TIMEOUT_MS): Media
       }, z.array(objectToDelete)),
     claimable: (kind, minAgeSeconds, needBytes) =>
       ask("eve_media_claimable", { kind, min_age_s: minAgeSeconds, need_bytes: needBytes }, claimable),
+    releasePages: (minAgeSeconds, limit) =>
+      ask("eve_crawl_release", { min_age_s: minAgeSeconds, at_most: limit }, released),
+    releasable: (minAgeSeconds, needBytes) =>
+      ask(
+        "eve_crawl_release",
+        { min_age_s: minAgeSeconds, need_bytes: needBytes, dry_run: true },
+        released,
+      ),
     failed: async (tenantId, sha256) =>
       (await ask(
         "eve_media_failed",

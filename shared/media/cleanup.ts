@@ -52,6 +52,8 @@ const STEPS: readonly { kind: MediaKind; minAgeDays: number }[] = [
   { kind: "media", minAgeDays: 0 },
 ];
 const DAY_SECONDS = 86_400;
+/** Let go at once: what is let go and not needed leaves after its days. */
+const PAGES_AT_ONCE = 100;
 /** Deleted at once in the store. */
 const BATCH = 500;
 /** Uploads in parts that nobody has gone on with for so long are over. */
@@ -72,26 +74,53 @@ export function targetOf(
 
 /**
  * Deletes objects that nothing refers to, without use for the longest time first, until no more than the target is used. One kind alone
- * (`what`) with an age is cleared of all that is older, whatever the target.
+ * (`what`) with an age is cleared of all that is older, whatever the target. All of it beyond the threshold is the emergency clean-up,
+ * whoever began it: an alert, and another one where it could not free enough.
  * @throws GatewayError where the store does not answer; what is done stays done
  */
 export async function cleanUp(media: Media, terms: CleanupTerms): Promise<CleanupReport> {
-  const { what, dryRun, usedBytes, maxAgeDays } = terms;
-  const hasTarget = terms.targetFreeGb !== null || terms.targetGb !== null;
-  const target = targetOf(terms);
-  const report: CleanupReport = {
+  const { registry } = media;
+  const { usedBytes, emergencyBytes } = terms;
+  const isBeyond = usedBytes >= emergencyBytes;
+  if (!terms.force && terms.what === "auto" && !isBeyond) {
+    return { ...nothingDone(terms), status: "not_needed" };
+  }
+  if (terms.what !== "auto" || terms.dryRun || !isBeyond) return await clearInOrder(media, terms);
+  await registry.alert(
+    "storage_emergency_cleanup",
+    `Files take ${usedBytes} bytes, of which ${emergencyBytes} are the threshold: what is in use least is deleted.`,
+  );
+  const report = await clearInOrder(media, terms);
+  const { status, freed_bytes: freed, used_bytes_after: after, target_bytes: target } = report;
+  media.log("warn", "media_emergency_cleanup", { status, freed_bytes: freed });
+  await registry.alert(
+    "storage_full",
+    // Somebody may have wanted more free than the emergency needs.
+    status === "not_enough" && after > targetOf({ ...terms, targetFreeGb: null, targetGb: null })
+      ? `The emergency clean-up freed ${freed} bytes, and ${after} are still used, of which ${target} were the target.`
+      : null,
+  );
+  return report;
+}
+
+function nothingDone(terms: CleanupTerms): CleanupReport {
+  return {
     status: "done",
-    dry_run: dryRun,
-    used_bytes_before: usedBytes,
-    used_bytes_after: usedBytes,
-    target_bytes: target,
+    dry_run: terms.dryRun,
+    used_bytes_before: terms.usedBytes,
+    used_bytes_after: terms.usedBytes,
+    target_bytes: targetOf(terms),
     freed_bytes: 0,
     deleted_objects: 0,
     steps: [],
   };
-  if (!terms.force && what === "auto" && usedBytes < terms.emergencyBytes) {
-    return { ...report, status: "not_needed" };
-  }
+}
+
+async function clearInOrder(media: Media, terms: CleanupTerms): Promise<CleanupReport> {
+  const { what, dryRun, maxAgeDays } = terms;
+  const hasTarget = terms.targetFreeGb !== null || terms.targetGb !== null;
+  const report = nothingDone(terms);
+  const { target_bytes: target } = report;
   // A person who names a kind and no target wants all of it gone that is old enough.
   const isBounded = what === "auto" || hasTarget;
   let more = false;
@@ -100,9 +129,8 @@ export async function cleanUp(media: Media, terms: CleanupTerms): Promise<Cleanu
     const needBytes = isBounded ? report.used_bytes_after - target : null;
     if (needBytes !== null && needBytes <= 0) break;
     const age = maxAgeDays ?? minAgeDays;
-    const done = dryRun
-      ? { ...await media.registry.claimable(kind, age * DAY_SECONDS, needBytes), more: false }
-      : await clear(media, kind, age * DAY_SECONDS, needBytes, terms);
+    const work = dryRun ? clearable : clearAll;
+    const done = await work(media, kind, age * DAY_SECONDS, needBytes, terms);
     add(report, { what: kind, min_age_days: age, objects: done.objects, bytes: done.bytes });
     if (done.more) {
       more = true;
@@ -122,6 +150,39 @@ function add(report: CleanupReport, done: z.output<typeof step>): void {
   report.freed_bytes += done.bytes;
   report.used_bytes_after -= done.bytes;
   if (done.what !== "multipart") report.deleted_objects += done.objects;
+}
+
+/** What `clearAll` would delete. */
+async function clearable(
+  { registry }: Media,
+  kind: MediaKind,
+  minAgeSeconds: number,
+  needBytes: number | null,
+): Promise<{ objects: number; bytes: number; more: boolean }> {
+  const { objects, bytes } = await registry.claimable(kind, minAgeSeconds, needBytes);
+  const left = needBytes === null ? null : needBytes - bytes;
+  if (kind !== "crawl" || left !== null && left <= 0) return { objects, bytes, more: false };
+  const held = await registry.releasable(minAgeSeconds, left);
+  return { objects: objects + held.objects, bytes: bytes + held.bytes, more: false };
+}
+
+/** As `clear`, and then what only crawled pages use that nobody has asked for in so long: they can be fetched again. */
+async function clearAll(
+  media: Media,
+  kind: MediaKind,
+  minAgeSeconds: number,
+  needBytes: number | null,
+  time: Pick<CleanupTerms, "signal" | "endsAt">,
+): Promise<{ objects: number; bytes: number; more: boolean }> {
+  const sum = await clear(media, kind, minAgeSeconds, needBytes, time);
+  while (kind === "crawl" && !sum.more && (needBytes === null || sum.bytes < needBytes)) {
+    const { pages } = await media.registry.releasePages(minAgeSeconds, PAGES_AT_ONCE);
+    if (pages === 0) break;
+    const left = needBytes === null ? null : needBytes - sum.bytes;
+    const { objects, bytes, more } = await clear(media, kind, minAgeSeconds, left, time);
+    Object.assign(sum, { objects: sum.objects + objects, bytes: sum.bytes + bytes, more });
+  }
+  return sum;
 }
 
 /** Deletes what is old enough of a kind, batch by batch, until so many bytes are free. */

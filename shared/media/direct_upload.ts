@@ -72,10 +72,13 @@ export async function announceUpload(
   if (inParts) return { status: "parts", object, parts: await partsToSend(media, object, multipart) };
   const key = keyOf(object);
   const terms = { sha256, sizeBytes, contentType: mimeType, expiresIn: UPLOAD_ADDRESS_SECONDS };
+  const mayWait = media.mode === "s3 with spool" && sizeBytes <= spoolBytes;
   try {
-    return { status: "upload", object, upload: await firstStore(media).presignPut(key, terms) };
+    const store = mayWait && media.absence.isRecent() ? media.spool : firstStore(media);
+    return { status: "upload", object, upload: await store.presignPut(key, terms) };
   } catch (thrown) {
-    if (!isAway(thrown) || media.mode !== "s3 with spool" || sizeBytes > spoolBytes) throw thrown;
+    // A store that was never met is asked first what it can do.
+    if (!isAway(thrown) || !mayWait) throw thrown;
     return { status: "upload", object, upload: await media.spool.presignPut(key, terms) };
   }
 }
@@ -107,8 +110,9 @@ export async function verifyUpload(
   }
   const { object, multipart } = found;
   if (links.key !== undefined) checkedKey(links.key);
-  if (object.state === "reserved" && multipart !== null) await completeParts(media, object, multipart);
-  const proof = object.state === "reserved"
+  const isAwaited = object.state === "reserved" || object.missing_since !== null;
+  if (isAwaited && multipart !== null) await completeParts(media, object, multipart);
+  const proof = isAwaited
     ? await lookFor(media, object, object.s3_key === key && multipart === null ? early : null)
     : null;
   const kept = await media.registry.stored({
@@ -207,6 +211,8 @@ async function beginningOf(store: ObjectStore, key: string): Promise<Found | nul
 async function refuse(media: Media, object: MediaObject): Promise<void> {
   const failed = await media.registry.failed(object.tenant_id, object.sha256);
   if (failed !== null) await deleteObjects(media, [failed]).catch(() => {});
+  // Its row stays, with its uses: it goes on missing the right content.
+  else if (object.missing_since !== null) await media.s3?.delete(keyOf(object)).catch(() => {});
 }
 
 function keyOf({ s3_key }: MediaObject): string {

@@ -1,5 +1,7 @@
 import { asGatewayError } from "../contract/gateway_error.ts";
 import type { NextSpooled } from "../database/media_spool.ts";
+import { sha256Of } from "./hash.ts";
+import type { ObjectStore } from "./object_store.ts";
 import type { Media } from "./storage.ts";
 
 /** One object is put and reported in less. */
@@ -36,10 +38,9 @@ export async function moveSpooled(
           contentType: next.content_type,
           ...(next.content_encoding === "gzip" && { contentEncoding: "gzip" as const }),
         }, { signal, timeoutMs: PUT_TIMEOUT_MS });
-      await put();
-      const there = await s3.head(next.key, { signal });
-      if (there?.sizeBytes !== next.size_bytes) {
-        // Left by an upload that died, packed otherwise: what we have is what the registry counts.
+      const { created } = await put();
+      if (!await isThere(s3, next, created, signal)) {
+        // Left by an upload that died, packed otherwise or another content: what we have is what the registry counts.
         await s3.delete(next.key, { signal });
         await put();
       }
@@ -56,6 +57,21 @@ export async function moveSpooled(
       return { ...sum, more: true, error: code };
     }
   }
+}
+
+/** Whether the object is the one that waits here: of its size, and, if it was there before, of its content. */
+async function isThere(
+  s3: ObjectStore,
+  { key, size_bytes: size, sha256 }: NextSpooled,
+  created: boolean,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const facts = await s3.head(key, { signal });
+  if (facts?.sizeBytes !== size) return false;
+  if (created || size === 0) return true;
+  // As it is stored, packed or not.
+  const { body } = await s3.get(key, { range: { from: 0 } }, { signal, timeoutMs: PUT_TIMEOUT_MS });
+  return await sha256Of(new Uint8Array(await new Response(body).arrayBuffer())) === sha256;
 }
 
 async function bodyOf(

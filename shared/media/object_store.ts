@@ -220,8 +220,8 @@ export interface MultipartUploads {
 }
 
 export interface StoreLifecycle {
-  /** Null: no rule of that kind is set. */
+  /** The longest time that an upload to one of our folders has; null: one of them has no rule of that kind. */
   abortUnfinishedAfterDays(call?: StoreCall): Promise<number | null>;
-  /** Sets the one rule that we use and leaves no other of ours; rules that others made stay. */
+  /** Sets the rules that we use, one for each of our folders, and leaves no other of ours; rules that others made stay. */
   setAbortUnfinishedAfterDays(days: number, call?: StoreCall): Promise<void>;
 }

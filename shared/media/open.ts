@@ -8,6 +8,7 @@ import type { Background } from "../runtime/background.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
 import type { ReadVariable } from "../runtime/settings.ts";
+import { createAbsence } from "./absence.ts";
 import { createStorageCounts } from "./counts.ts";
 import { createPostgresStore } from "./postgres/store.ts";
 import { createS3Store } from "./s3/store.ts";
@@ -60,6 +61,7 @@ export function openMedia(options: MediaOptions): OpenMedia {
   const registry = counts.registry(createMedia(call));
   const rows = counts.spool(createMediaSpool(call));
   const { maxFileBytes, partBytes } = settings;
+  const absence = createAbsence(clock);
   return {
     media: {
       registry,
@@ -71,8 +73,12 @@ export function openMedia(options: MediaOptions): OpenMedia {
           clock,
           now,
           random: options.random,
-          observe: counts.observe,
+          observe: (operation) => {
+            counts.observe(operation);
+            absence.note(operation.result);
+          },
         }),
+      absence,
       spool: createPostgresStore({
         spool: rows,
         addresses,

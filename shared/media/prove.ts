@@ -19,7 +19,7 @@ export type ProofOutcome = "verified" | "matching" | "deleted" | "missing" | "wr
 
 /**
  * Reads an object whose content the store did not hold to its hash. What has the hash is `verified`; what has another is deleted, or,
- * where something refers to it already, logged. A large one takes several runs: it is `unfinished`, and how far it is has been kept.
+ * where something refers to it already or another program wrote its row, `wrong`: logged and left. A large one takes several runs: it is `unfinished`, and how far it is has been kept.
  * isOver: nobody holds an address to send it to any more; before that, what has the hash is only `matching`, as it may still change, and
  * a large one is left alone.
  * @param bytes to read at most, of a large object

@@ -4,6 +4,7 @@ import type { ReadVariable } from "../runtime/settings.ts";
 import type { MediaRegistry } from "../database/media.ts";
 import type { MediaSpool } from "../database/media_spool.ts";
 import type { Clock } from "../runtime/clock.ts";
+import type { Absence } from "./absence.ts";
 import type { ObjectStore } from "./object_store.ts";
 
 /** `s3`: only there. `postgres`: only in the database. `s3 with spool`: in the database while S3 is away. */
@@ -18,6 +19,8 @@ export interface Media {
   mode: StorageMode;
   /** Null: no S3 is set up, or the mode is `postgres`. */
   s3: ObjectStore | null;
+  /** Whether S3 has been seen to be away. */
+  absence: Pick<Absence, "isRecent">;
   /** The database as a store. */
   spool: ObjectStore;
   /** Its rows, for what moves on to S3. */

@@ -1,3 +1,4 @@
+import { GatewayError } from "../contract/gateway_error.ts";
 import { claimObjects, deleteObjects } from "./delete.ts";
 import { abortUnfinished, cleanUp, type CleanupReport, clear } from "./cleanup.ts";
 import { type BucketComparison, MEDIA_KINDS } from "../database/media.ts";
@@ -111,7 +112,7 @@ async function prove(
   return { verified, others, more: false };
 }
 
-/** Cleans up beyond the threshold; null: there is none. The alerts open and close with it. */
+/** Cleans up beyond the threshold; null: there is none, and the alerts that the clean-up opened are over. */
 async function inEmergency(media: Media, { signal }: RunTime, endsAt: number): Promise<CleanupReport | null> {
   const { total, emergency_threshold_bytes: emergencyBytes } = await media.registry.stats({
     kind: "project",
@@ -122,11 +123,7 @@ async function inEmergency(media: Media, { signal }: RunTime, endsAt: number): P
     await media.registry.alert("storage_full", null);
     return null;
   }
-  await media.registry.alert(
-    "storage_emergency_cleanup",
-    `Files take ${usedBytes} bytes, of which ${emergencyBytes} are the threshold: what is in use least is deleted.`,
-  );
-  const report = await cleanUp(media, {
+  return await cleanUp(media, {
     what: "auto",
     force: false,
     targetFreeGb: null,
@@ -139,20 +136,13 @@ async function inEmergency(media: Media, { signal }: RunTime, endsAt: number): P
     signal,
     endsAt,
   });
-  media.log("warn", "media_emergency_cleanup", { status: report.status, freed_bytes: report.freed_bytes });
-  await media.registry.alert(
-    "storage_full",
-    report.status === "not_enough"
-      ? `The emergency clean-up freed ${report.freed_bytes} bytes, and ${report.used_bytes_after} are still used, of which ${report.target_bytes} were the target.`
-      : null,
-  );
-  return report;
 }
 
 /**
  * Compares the registry with the bucket page by page. What is in one and not in the other is reported and left alone. A bucket that is
  * too large for one run is gone through by several, each from where the last one ended. At the end of it everything is counted again and
- * the counters are repaired, unfinished uploads in parts are ended, and the bucket is told to do that by itself.
+ * the counters are repaired; then unfinished uploads in parts are ended, and the bucket is told to do that by itself. A store that refuses
+ * one of these is noted, and nothing else waits for it.
  */
 export async function reconcile(media: Media, time: RunTime): Promise<UpkeepReport> {
   const { s3, registry } = media;
@@ -169,14 +159,27 @@ export async function reconcile(media: Media, time: RunTime): Promise<UpkeepRepo
         ? `${missing} files are in the registry and not in the bucket, such as ${named.missing[0]}.`
         : null,
     );
-    details.parts_aborted = await abortUnfinished(media, time.signal);
-    details.probes_deleted = await deleteProbes(s3, time.signal);
-    details.lifecycle = await setLifecycle(media, time.signal);
   }
   const wrong = await registry.recount();
   details.counters_repaired = wrong;
   await registry.saveComparison(null);
+  if (s3 !== null) {
+    details.parts_aborted = await unlessRefused(media, abortUnfinished(media, time.signal));
+    details.probes_deleted = await unlessRefused(media, deleteProbes(s3, time.signal));
+    details.lifecycle = await unlessRefused(media, setLifecycle(media, time.signal));
+  }
   return { count: wrong.length, details, more: false };
+}
+
+/** Answers what was done, or which error kept it from being done. */
+async function unlessRefused<Value>(media: Media, work: Promise<Value>): Promise<Value | string> {
+  try {
+    return await work;
+  } catch (thrown) {
+    if (!(thrown instanceof GatewayError)) throw thrown;
+    media.log("warn", "media_store_refuses", { code: thrown.code, detail: thrown.detail });
+    return `failed: ${thrown.code}`;
+  }
 }
 
 const FINDINGS = ["unknown", "missing", "resized"] as const;

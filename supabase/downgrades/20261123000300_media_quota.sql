@@ -15,5 +15,4 @@ drop function eve.media_reserve_again(public.media_objects, bigint, bigint, text
 drop function eve.media_take_room(text, text, bigint, jsonb);
 drop function public.eve_media_multipart(text, text, text, bigint, text);
 drop function public.eve_media_reserve(jsonb, text, text, bigint, bigint, text, text, text, text, jsonb, jsonb, boolean, integer, integer);
-drop function public.eve_media_seed(jsonb, text);
 drop function public.eve_media_stored(text, text, text, bigint, text, jsonb, text);

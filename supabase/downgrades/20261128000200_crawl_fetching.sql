@@ -12,6 +12,7 @@ drop function public.eve_crawl_finish(uuid, uuid, jsonb, text);
 drop function public.eve_crawl_job(uuid);
 drop function public.eve_crawl_page(jsonb, uuid);
 drop function public.eve_crawl_pages(jsonb, text, text, text, timestamp with time zone, integer);
+drop function public.eve_crawl_release(bigint, integer, bigint, boolean);
 drop function public.eve_crawl_robots(text, jsonb);
 drop function public.eve_crawl_summarised(jsonb, uuid, text, text, text, text);
 drop function public.eve_crawl_turn(text, integer, integer);

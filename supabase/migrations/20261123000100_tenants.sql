@@ -10,6 +10,7 @@ create table if not exists eve.tenants (
   name text,
   is_default boolean not null default false,
   storage_limit_bytes bigint,
+  is_named_by_env boolean not null default false,
   created_at timestamptz not null default now(),
   -- A part of every storage key.
   constraint tenants_id_form check (id ~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$'),
@@ -19,6 +20,7 @@ create table if not exists eve.tenants (
 create unique index if not exists tenants_is_default_key on eve.tenants (is_default) where is_default;
 comment on table eve.tenants is 'Whose things are kept apart from others''.';
 comment on column eve.tenants.is_default is 'Whose a thing is when nobody says: one row.';
+comment on column eve.tenants.is_named_by_env is 'Whether S3_DEFAULT_TENANT_ID named it when the function api ran last.';
 comment on column eve.tenants.storage_limit_bytes is 'Bytes of media it may keep; null: the limit tenant of eve.media_limits.';
 insert into eve.tenants (id, is_default) values ('default', not exists (select from eve.tenants t where t.is_default))
 on conflict (id) do nothing;

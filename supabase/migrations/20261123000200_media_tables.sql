@@ -30,7 +30,8 @@ begin
       ('tenant_id', 'S'), ('file_sha256', 'S'), ('size_bytes', 'N'), ('stored_bytes', 'N'), ('mime_type', 'S'),
       ('content_encoding', 'S'), ('kind', 'S'), ('s3_key', 'S'), ('metadata', 'U'), ('refs_count', 'N'), ('state', 'S'),
       ('counts_as', 'S'), ('stored_in', 'S'), ('first_seen_at', 'D'), ('last_seen_at', 'D'), ('expires_at', 'D'),
-      ('address_until', 'D'), ('proof_tries', 'N'), ('proof_at', 'D')
+      ('address_until', 'D'), ('proof_tries', 'N'), ('proof_at', 'D'), ('came_through', 'B'),
+      ('missing_since', 'D')
     ) as known (name, category) on known.name = a.attname
     where a.attrelid = v_table and a.attnum > 0 and not a.attisdropped
       and (
@@ -43,7 +44,9 @@ begin
       case v_found.attgenerated when '' then v_found.type_name else 'generated ' || v_found.type_name end
       using errcode = 'object_not_in_prerequisite_state',
         hint = format('Give it another name, or convert it to %s, and run the migrations again.',
-          case v_found.category when 'S' then 'text' when 'N' then 'bigint' when 'D' then 'timestamptz' else 'jsonb' end);
+          case v_found.category
+            when 'S' then 'text' when 'N' then 'bigint' when 'D' then 'timestamptz' when 'B' then 'boolean' else 'jsonb'
+          end);
   end loop;
   for v_found in
     select o.conname, o.conrelid::regclass as relation
@@ -98,7 +101,9 @@ alter table public.media_objects
   add column if not exists expires_at timestamptz,
   add column if not exists address_until timestamptz,
   add column if not exists proof_tries integer not null default 0,
-  add column if not exists proof_at timestamptz;
+  add column if not exists proof_at timestamptz,
+  add column if not exists came_through boolean not null default false,
+  add column if not exists missing_since timestamptz;
 
 -- What a hand-made table knew under other names, its key, and what its rows lack.
 do $$
@@ -177,6 +182,8 @@ comment on column public.media_objects.last_seen_at is 'When it was last uploade
 comment on column public.media_objects.expires_at is 'While reserved: when the reservation ends. While deleting: until then anyone who began deletes it alone.';
 comment on column public.media_objects.proof_tries is 'How often somebody began to read and hash it, while it is stored and not verified.';
 comment on column public.media_objects.proof_at is 'Not read and hashed again before; null: at once.';
+comment on column public.media_objects.came_through is 'Whether it was uploaded through the gateway. What another program wrote here is not deleted for having another content.';
+comment on column public.media_objects.missing_since is 'When the comparison with the bucket found that it is not there: it is taken anew from whoever sends it again.';
 comment on column public.media_objects.address_until is 'Until then somebody holds an address to which the file may be sent.';
 
 create or replace function eve.media_bytes(object public.media_objects)
@@ -317,7 +324,8 @@ begin
     update public.media_objects set refs_count = 1;
   end if;
   update public.media_objects set refs_count = 0 where refs_count is null;
-  update public.media_objects set last_seen_at = now() where last_seen_at is null;
+  -- Time without use counts from here on: by the table's own dates the first run would delete what nobody has seen going.
+  update public.media_objects set last_seen_at = now() where last_seen_at is null or last_seen_at < now();
   insert into eve.media_references (tenant_id, file_sha256, ref_kind, ref_id)
   select o.tenant_id, o.file_sha256, 'adopted', n::text
   from public.media_objects o

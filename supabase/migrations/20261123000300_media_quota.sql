@@ -142,7 +142,8 @@ begin
       'size_bytes', (object).size_bytes, 'stored_bytes', eve.media_bytes(media_json.object),
       'content_encoding', (object).content_encoding, 's3_key', (object).s3_key, 'stored_in', (object).stored_in,
       'state', (object).state, 'refs_count', (object).refs_count, 'metadata', (object).metadata,
-      'first_seen_at', (object).first_seen_at, 'last_seen_at', (object).last_seen_at, 'expires_at', (object).expires_at
+      'first_seen_at', (object).first_seen_at, 'last_seen_at', (object).last_seen_at, 'expires_at', (object).expires_at,
+      'missing_since', (object).missing_since
     )
   );
 end;
@@ -255,6 +256,7 @@ $$;
 -- Takes room for a file before any of it is sent. Answers {"status", "object", "multipart"}: `present`, it is stored already and the links
 -- are noted; `reserved`, it may be sent within ttl_s, in the parts that were begun with if there are any; or a refusal. name: the key's part behind kind and tenant. in_spool: it will be kept in the
 -- database, whose limit counts as well. address_s: the caller gets an address to send it to that is valid for so long. Twice is the same as once: uploads of one file share its reservation.
+-- What is missing in the bucket may be sent, too: its row stays as it is, with its uses and its room, whether it arrives or not.
 create or replace function public.eve_media_reserve(
   actor jsonb, tenant_id text, file_sha256 text, size_bytes bigint, stored_bytes bigint, mime_type text, kind text, name text,
   content_encoding text default null, metadata jsonb default '{}', links jsonb default '{}', in_spool boolean default false,
@@ -293,14 +295,14 @@ begin
     if v_room.no_room is null then
       insert into public.media_objects as o (
         tenant_id, file_sha256, size_bytes, stored_bytes, mime_type, content_encoding, kind, s3_key, metadata, state, counts_as,
-        stored_in, first_seen_at, last_seen_at, expires_at, address_until
+        stored_in, first_seen_at, last_seen_at, expires_at, address_until, came_through
       )
       values (
         v_tenant, eve_media_reserve.file_sha256, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes,
         eve_media_reserve.mime_type, eve_media_reserve.content_encoding, eve_media_reserve.kind,
         format('%s/%s/%s', eve_media_reserve.kind, v_tenant, eve_media_reserve.name), coalesce(eve_media_reserve.metadata, '{}'),
         'reserved', 'reserved', case when eve_media_reserve.in_spool then 'postgres' else 's3' end, v_now, v_now, v_expires_at,
-        v_address_until
+        v_address_until, true
       )
       on conflict do nothing
       returning * into v_object;
@@ -346,9 +348,15 @@ begin
     );
   end if;
   update public.media_objects o
-  set last_seen_at = v_now
+  set last_seen_at = v_now,
+    address_until = case when o.missing_since is null then o.address_until else greatest(v_address_until, o.address_until) end
   where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256
   returning * into v_object;
+  if v_object.missing_since is not null then
+    return jsonb_build_object(
+      'status', 'reserved', 'object', eve.media_json(v_object), 'multipart', eve.media_multipart(v_tenant, v_object.file_sha256)
+    );
+  end if;
   perform eve.media_link(v_tenant, eve_media_reserve.file_sha256, eve_media_reserve.links);
   return jsonb_build_object('status', 'present', 'object', eve.media_json(v_object));
 end;
@@ -368,7 +376,8 @@ as $$
 begin
   perform
   from public.media_objects o
-  where o.tenant_id = eve_media_multipart.tenant_id and o.file_sha256 = eve_media_multipart.file_sha256 and o.state = 'reserved'
+  where o.tenant_id = eve_media_multipart.tenant_id and o.file_sha256 = eve_media_multipart.file_sha256
+    and (o.state = 'reserved' or o.missing_since is not null)
   for update;
   if not found then
     return jsonb_build_object('status', 'gone');
@@ -416,15 +425,19 @@ begin
   end if;
   v_reserved := eve.media_bytes(v_object);
   perform eve.media_link(v_object.tenant_id, v_object.file_sha256, eve_media_stored.links);
-  if v_object.state = 'reserved' then
+  if v_object.state = 'reserved' or v_object.missing_since is not null then
     update public.media_objects o
     set state = eve_media_stored.state, counts_as = 'used', stored_bytes = eve_media_stored.stored_bytes,
       stored_in = eve_media_stored.stored_in, mime_type = coalesce(eve_media_stored.mime_type, o.mime_type), expires_at = null,
-      last_seen_at = eve.clock()
+      last_seen_at = eve.clock(), missing_since = null, proof_tries = 0, proof_at = null
     where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256;
     delete from eve.media_multiparts m where m.tenant_id = v_object.tenant_id and m.file_sha256 = v_object.file_sha256;
     perform eve.media_lock_counters(v_object.tenant_id, v_object.kind);
-    perform eve.media_count(v_object.tenant_id, v_object.kind, eve_media_stored.stored_bytes, -v_reserved, 1);
+    if v_object.counts_as = 'reserved' then
+      perform eve.media_count(v_object.tenant_id, v_object.kind, eve_media_stored.stored_bytes, -v_reserved, 1);
+    else
+      perform eve.media_count(v_object.tenant_id, v_object.kind, eve_media_stored.stored_bytes - v_reserved, 0, 0);
+    end if;
   elsif v_object.state = 'stored' and eve_media_stored.state = 'verified' then
     update public.media_objects o
     set state = 'verified'
@@ -439,33 +452,3 @@ begin
 end;
 $$;
 comment on function public.eve_media_stored is 'Says that an object is there: its reservation becomes use.';
-
--- Sets the limits that nobody has set yet out of the environment, in bytes by the names of eve.media_limits; the rows rule from then on,
--- and what the environment says otherwise is kept for the comparison. default_tenant: made, and the default, if there is none but
--- `default`; what that has, such as the rows of a table that was adopted, is then its own.
-create or replace function public.eve_media_seed(limits jsonb default '{}', default_tenant text default null)
-returns jsonb
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-  v_takes_over constant boolean := eve.default_tenant() = 'default';
-begin
-  update eve.media_limits l
-  set limit_bytes = case when l.env_bytes is null then (eve_media_seed.limits ->> l.name)::bigint else l.limit_bytes end,
-    env_bytes = (eve_media_seed.limits ->> l.name)::bigint
-  where eve_media_seed.limits ->> l.name is not null and l.env_bytes is distinct from (eve_media_seed.limits ->> l.name)::bigint;
-  if eve_media_seed.default_tenant is not null
-    and not exists (select from eve.tenants t where t.id = eve_media_seed.default_tenant) then
-    perform public.eve_tenant_save(eve_media_seed.default_tenant, is_default => v_takes_over);
-    if v_takes_over and exists (select from public.media_objects o where o.tenant_id = 'default') then
-      -- Where they are stored they stay: a row has its key.
-      update public.media_objects o set tenant_id = eve_media_seed.default_tenant where o.tenant_id = 'default';
-      perform public.eve_media_recount();
-    end if;
-  end if;
-  return jsonb_build_object('status', 'seeded', 'default_tenant', eve.default_tenant());
-end;
-$$;
-comment on function public.eve_media_seed is 'Sets limits and the default tenant out of the environment, the first time; the rows rule from then on.';

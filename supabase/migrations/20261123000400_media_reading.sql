@@ -305,6 +305,7 @@ begin
       )
       from eve.media_limits l
     ),
+    'default_tenant_held', eve.media_default_held(),
     'unfinished', (select count(*) from public.media_objects o where o.state = 'reserved'),
     'unproven', (select count(*) from public.media_objects o where o.state = 'stored'),
     'deleting', (select count(*) from public.media_objects o where o.state = 'deleting'),

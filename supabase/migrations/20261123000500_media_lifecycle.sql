@@ -159,7 +159,8 @@ end;
 $$;
 comment on function public.eve_media_delete is 'Drops a use of an object; the last one marks it as deleting.';
 
--- An object that has failed: what arrived is another content, or it never came. Marks it as deleting, whatever refers to it.
+-- An object that has failed: what arrived is another content, or it never came. Marks it as deleting, unless something refers to it or it
+-- is another program's: its owner may count it by another rule than ours.
 create or replace function public.eve_media_failed(tenant_id text, file_sha256 text, reason text default null, lease_s integer default 120)
 returns jsonb
 language plpgsql
@@ -172,7 +173,7 @@ begin
   update public.media_objects o
   set state = 'deleting', expires_at = eve.clock() + make_interval(secs => least(greatest(eve_media_failed.lease_s, 30), 600))
   where o.tenant_id = eve_media_failed.tenant_id and o.file_sha256 = eve_media_failed.file_sha256
-    and (o.state = 'reserved' or o.state = 'stored' and o.refs_count = 0)
+    and (o.state = 'reserved' or o.state = 'stored' and o.refs_count = 0 and o.came_through)
   returning * into v_object;
   if not found then
     return jsonb_build_object('status', 'none');
@@ -311,7 +312,7 @@ comment on function public.eve_media_keep_days is 'After how many days without u
 insert into eve.alert_kinds (kind, title, advice) values
   ('storage_emergency_cleanup', 'Emergency clean-up of files', 'See what takes the room (GET /v1/storage/stats), raise the limits in eve.media_limits if the bucket is larger, or delete what is not needed. It closes once less than the threshold is used.'),
   ('storage_full', 'Clean-up could not free enough', 'What is left is in use: delete what is not needed, or raise the limit total in eve.media_limits to what the bucket really holds.'),
-  ('media_missing', 'Files missing in the bucket', 'See details of the last media_reconcile in google_ai_maintenance_log. Restore them from a copy of the bucket, or delete them so that they can be sent again.')
+  ('media_missing', 'Files missing in the bucket', 'See details of the last media_reconcile in google_ai_maintenance_log. Restore them from a copy of the bucket, send them again, or delete them.')
 on conflict (kind) do nothing;
 
 -- Opens an alert about storage, or closes it (message null).

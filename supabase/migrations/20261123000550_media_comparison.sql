@@ -3,20 +3,36 @@
 set local lock_timeout = '10s';
 
 -- Compares a page of a bucket's listing with the registry: keys between `after` (not itself) and `until`. listed: {"objects": [{"key", "size_bytes"}]}.
--- {"unknown": keys that the registry does not have, "missing": objects that the bucket does not have, "resized": of another size}.
+-- {"unknown": keys that the registry does not have, "missing": objects that the bucket does not have, "resized": of another size}. What
+-- is missing is marked, so that it is taken from whoever sends it again; what is there again is not any more.
 create or replace function public.eve_media_compare(listed jsonb, after text, until text, seen_before timestamptz)
 returns jsonb
 language sql
-stable
+volatile
 set search_path = ''
 as $$
   with bucket as materialized (
     select l.key, l.size_bytes from jsonb_to_recordset(eve_media_compare.listed -> 'objects') as l (key text, size_bytes bigint)
   ), known as materialized (
-    select o.s3_key, o.tenant_id, o.file_sha256, eve.media_bytes(o) as bytes, o.state, o.stored_in, o.first_seen_at
+    select o.s3_key, o.tenant_id, o.file_sha256, eve.media_bytes(o) as bytes, o.state, o.missing_since,
+      o.state in ('stored', 'verified') and o.stored_in = 's3'
+        and coalesce(o.first_seen_at, '-infinity') < eve_media_compare.seen_before
+        and not exists (select from bucket b where b.key = o.s3_key) as is_missing
     from public.media_objects o
     where o.s3_key collate "C" > coalesce(eve_media_compare.after, '')
       and (eve_media_compare.until is null or o.s3_key collate "C" <= eve_media_compare.until)
+  ), changed as materialized (
+    select o.tenant_id, o.file_sha256, k.is_missing
+    from known k
+    join public.media_objects o on o.tenant_id = k.tenant_id and o.file_sha256 = k.file_sha256
+    where k.is_missing <> (k.missing_since is not null)
+    order by o.tenant_id, o.file_sha256
+    for update of o skip locked
+  ), marked as (
+    update public.media_objects o
+    set missing_since = case when c.is_missing then eve.clock() end
+    from changed c
+    where o.tenant_id = c.tenant_id and o.file_sha256 = c.file_sha256
   )
   select jsonb_build_object(
     'unknown', coalesce(
@@ -30,9 +46,7 @@ as $$
       (
         select jsonb_agg(jsonb_build_object('key', k.s3_key, 'tenant_id', k.tenant_id, 'sha256', k.file_sha256, 'size_bytes', k.bytes))
         from known k
-        where k.state in ('stored', 'verified') and k.stored_in = 's3'
-          and coalesce(k.first_seen_at, '-infinity') < eve_media_compare.seen_before
-          and not exists (select from bucket b where b.key = k.s3_key)
+        where k.is_missing
       ), '[]'
     ),
     'resized', coalesce(
@@ -45,7 +59,7 @@ as $$
     )
   );
 $$;
-comment on function public.eve_media_compare is 'What is in a page of the bucket''s listing or in the registry, and not in the other.';
+comment on function public.eve_media_compare is 'What is in a page of the bucket''s listing or in the registry, and not in the other; marks what is missing.';
 
 -- How far a comparison with the bucket is that has not come to its end, as eve_media_comparison_save was told; null: none is under way.
 create or replace function public.eve_media_comparison()

@@ -10,7 +10,7 @@ create table if not exists eve.media_proofs (
   updated_at timestamptz not null,
   constraint media_proofs_pkey primary key (tenant_id, file_sha256),
   constraint media_proofs_object_fkey foreign key (tenant_id, file_sha256) references public.media_objects (tenant_id, file_sha256)
-    on delete cascade,
+    on update cascade on delete cascade,
   constraint media_proofs_hashed_bytes_positive check (hashed_bytes > 0),
   constraint media_proofs_hash_state_length check (length(hash_state) <= 400)
 );

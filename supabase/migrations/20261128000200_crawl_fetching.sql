@@ -420,3 +420,72 @@ begin
 end;
 $$;
 comment on function public.eve_crawl_finish is 'Writes down what came of a fetch, with its article and its events.';
+
+-- Lets go of the files of pages that nobody has asked for in so long, those first that wait for the longest time: at most so many pages.
+-- The page itself and its article stay, and it is fetched whole when it is asked for again. Files that did not come through the gateway,
+-- that somebody has read since, or of a page that is being fetched stay used. {"pages", "objects", "bytes"}: files that only such pages use;
+-- with dry_run nothing is changed, and of all pages only those count that are needed for so many bytes.
+create or replace function public.eve_crawl_release(
+  min_age_s bigint, at_most integer default 100, need_bytes bigint default null, dry_run boolean default false
+)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_before constant timestamptz := eve.clock() - make_interval(secs => greatest(eve_crawl_release.min_age_s, 0));
+  v_pages uuid[];
+  v_released jsonb;
+begin
+  select array_agg(f.id) into v_pages
+  from (
+    select p.id
+    from public.crawl_pages p
+    where p.used_at <= v_before and p.held_by is null
+      and exists (
+        select
+        from public.media_objects o
+        where o.tenant_id = p.tenant_id and o.file_sha256 in (p.html_sha256, p.facts_sha256) and o.kind = 'crawl' and o.came_through
+          and o.state in ('stored', 'verified') and o.last_seen_at <= v_before
+      )
+    order by p.used_at
+    limit case when eve_crawl_release.dry_run then null else least(greatest(eve_crawl_release.at_most, 1), 1000) end
+    for update skip locked
+  ) f;
+  if v_pages is null then
+    return jsonb_build_object('pages', 0, 'objects', 0, 'bytes', 0);
+  elsif not eve_crawl_release.dry_run then
+    perform
+    from public.media_objects o
+    join public.crawl_pages p on p.tenant_id = o.tenant_id and o.file_sha256 in (p.html_sha256, p.facts_sha256)
+    where p.id = any (v_pages)
+    order by o.tenant_id, o.file_sha256
+    for update of o;
+  end if;
+  with used as materialized (
+    select r.tenant_id, r.file_sha256, count(*) as uses, max(p.used_at) as used_at
+    from public.crawl_pages p
+    join eve.media_references r on r.ref_kind = 'crawl_page' and r.ref_id = p.id::text and r.tenant_id = p.tenant_id
+    where p.id = any (v_pages)
+    group by r.tenant_id, r.file_sha256
+  ), files as (
+    select eve.media_bytes(o) as bytes, coalesce(
+        sum(eve.media_bytes(o)) over (order by u.used_at, o.tenant_id, o.file_sha256 rows between unbounded preceding and 1 preceding), 0
+      ) as before
+    from used u
+    join public.media_objects o on o.tenant_id = u.tenant_id and o.file_sha256 = u.file_sha256
+    where o.refs_count = u.uses and o.kind = 'crawl' and o.state in ('stored', 'verified') and o.last_seen_at <= v_before
+  )
+  select jsonb_build_object('pages', cardinality(v_pages), 'objects', count(*), 'bytes', coalesce(sum(f.bytes), 0)) into v_released
+  from files f
+  where not eve_crawl_release.dry_run or eve_crawl_release.need_bytes is null or f.before < eve_crawl_release.need_bytes;
+  if not eve_crawl_release.dry_run then
+    update public.crawl_pages p
+    set html_sha256 = null, facts_sha256 = null, updated_at = eve.clock()
+    where p.id = any (v_pages);
+  end if;
+  return v_released;
+end;
+$$;
+comment on function public.eve_crawl_release is 'Lets go of the files of pages that nobody has asked for in so long: nothing keeps them then.';

@@ -14,6 +14,7 @@ import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { withoutRadosgw } from "../harness/stores.ts";
 import { HAS_TESSERACT } from "../harness/tesseract.ts";
 import { storeOf } from "../storage/s3_behaviour.ts";
+import { walksThroughStorage } from "./storage_walk.ts";
 
 const hasPython = Deno.env.has("CI") || hasProgram("python3");
 
@@ -60,6 +61,25 @@ describe.skipIf(withoutRadosgw)("files in S3", () => {
     await Deno.writeFile(`${folder.path}/${name}`, content);
     return `${folder.path}/${name}`;
   }
+
+  describe("as an owner uses them, on radosgw", () => {
+    const walk = () => `${folder.path}/walk`;
+    beforeAll(async () => {
+      await Deno.mkdir(walk());
+      await limitTenants(1_000_000);
+    });
+    afterAll(() => limitTenants(2_000_000_000));
+    walksThroughStorage(() => ({
+      stack,
+      sql,
+      folder: walk(),
+      storedIn: "s3",
+      keys: async () => (await storeOf(bucket).list({ prefix: "media/" })).objects.map(({ key }) => key),
+    }));
+  });
+
+  const limitTenants = async (bytes: number) =>
+    void await sql`update eve.media_limits set limit_bytes = ${bytes} where name = 'tenant'`;
 
   /** Larger than what the function takes in one body. */
   const LARGE = new Uint8Array(24_000_000).map((_, at) => (at * 7) ^ (at >> 9));

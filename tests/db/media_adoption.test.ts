@@ -1,6 +1,10 @@
 /** The migrations over a media_objects that somebody made by hand: nothing gets lost, and what is lacking is added. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { applyMigrations } from "../../local/database.ts";
+import { keepUp } from "../../shared/media/upkeep.ts";
+import { freezeClock } from "../harness/admission.ts";
+import { apiOver } from "../harness/media_api.ts";
+import { memoryStore } from "../harness/memory_store.ts";
 import { cloneDatabase, databaseBefore, type TestDatabase } from "../harness/database.ts";
 import { countersOf, expectExactCounters, mediaCalls, shaOf } from "../harness/media.ts";
 
@@ -139,6 +143,52 @@ describe("a hand-made media_objects", () => {
     ]);
     await sql`update public.media_objects set last_seen_at = '2020-01-01'`;
     expect(await mediaCalls(sql).claim("media", 0, 10)).toEqual([]);
+  });
+
+  describe("with objects that it counted as unused, long ago", () => {
+    const OLD = `
+      create table public.media_objects (
+        file_sha256 text primary key, s3_key text, size_bytes bigint, refs_count integer, last_seen_at timestamptz
+      );
+      insert into public.media_objects values
+        ('${shaOf(1)}', 'old/1', 3, 0, '2024-01-01'), ('${shaOf(2)}', 'old/2', 3, 0, null);`;
+    const time = { signal: new AbortController().signal, leftMs: () => 60_000 };
+    /** Its bucket, with files whose hashes are not what the table says. */
+    async function lookedAfter(sql: TestDatabase["sql"]) {
+      const bucket = memoryStore();
+      for (const key of ["old/1", "old/2"]) {
+        await bucket.put(key, { body: new TextEncoder().encode("own"), sha256: "", contentType: "a/b" });
+      }
+      const clock = await freezeClock(sql, Date.now());
+      const api = apiOver(db!, { s3: bucket });
+      return { bucket, clock, api, [Symbol.asyncDispose]: () => api.close() };
+    }
+
+    test("the owner's files stay in the first run, also with another content, which is reported", async () => {
+      const { sql } = await adopted(OLD);
+      await using run = await lookedAfter(sql);
+      const { details } = await keepUp(run.api.media, time);
+      expect([...run.bucket.objects.keys()]).toEqual(["old/1", "old/2"]);
+      expect(details.unproven).toEqual([
+        { key: "old/1", outcome: "wrong" },
+        { key: "old/2", outcome: "wrong" },
+      ]);
+      expect(run.api.logged.filter((line) => line.includes("media_content_mismatch"))).toHaveLength(2);
+      expect(await sql`select state from public.media_objects`).toEqual([
+        { state: "stored" },
+        { state: "stored" },
+      ]);
+    });
+
+    test("they leave after their days without use, counted from the installation", async () => {
+      const { sql } = await adopted(OLD);
+      await using run = await lookedAfter(sql);
+      await run.clock.advance(29 * 86_400_000);
+      expect((await keepUp(run.api.media, time)).details).not.toHaveProperty("unused_media");
+      await run.clock.advance(2 * 86_400_000);
+      expect((await keepUp(run.api.media, time)).details).toMatchObject({ unused_media: 2 });
+      expect(run.bucket.objects.size).toBe(0);
+    });
   });
 
   test.each([

@@ -624,6 +624,42 @@ describe("with S3", () => {
     await expectExactCounters(sql);
   });
 
+  test("that it is away is noticed by the first call that fails: small files are sent to the database meanwhile", async () => {
+    const announce = async (salt: string, size_bytes = png(salt).length) =>
+      await ask(
+        "POST",
+        "/v1/media/uploads",
+        json({ sha256: await sha256Of(png(salt)), size_bytes, content_type: "image/png" }),
+      );
+    bucket.away = true;
+    // Nobody has asked it anything yet: an address is signed here.
+    const first = await announce("first");
+    expect(first.upload.url).toContain("bucket.example");
+    // Whoever cannot send it there sends it through the function.
+    expect(await ask("POST", "/v1/media", asType("image/png", png("first")))).toMatchObject({
+      status_code: 201,
+      stored_in: "postgres",
+    });
+    const { upload, verify } = await announce("second");
+    expect(upload.url).not.toContain("bucket.example");
+    const put = await api.call("PUT", upload.url, {
+      as: null,
+      headers: upload.headers,
+      body: png("second"),
+    });
+    expect(put.status).toBeLessThan(300);
+    const sha256 = await sha256Of(png("second"));
+    expect(await ask("POST", `/v1/media/uploads/${sha256}/verify`, json(verify.body))).toMatchObject({
+      stored_in: "postgres",
+      state: "verified",
+    });
+    // More than the function takes has no place in the database; it may be back by the time it is sent.
+    expect((await announce("large", 20_000_000)).upload.url).toContain("bucket.example");
+    bucket.away = false;
+    await moveSpooled(api.media, { signal: new AbortController().signal, leftMs: () => 60_000 });
+    expect((await announce("third")).upload.url).toContain("bucket.example");
+  });
+
   test("without a spool it is an error, and a second try needs no second room", async () => {
     await api.close();
     api = apiOver(db, { s3: bucket, mode: "s3" });

@@ -1,7 +1,7 @@
 /** Media within its limits: reserved before a byte is sent, counted once, given back. With connections of their own, as callers have. */
 import fc from "fast-check";
 import postgres from "postgres";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 import { empty } from "../harness/rows.ts";
@@ -368,4 +368,85 @@ test("the environment sets limits once; later the rows rule, and what it says is
   await sql`update eve.tenants set is_default = true where id = 'default'`;
   await sql`update eve.media_limits set env_bytes = null`;
   expect(PROJECT.kind).toBe("project");
+});
+
+describe("the tenant that the environment names as the default one", () => {
+  /** As the function does it, with its rights. */
+  const seed = (tenant: string) =>
+    sql.begin(async (own) => {
+      await own`set local role service_role`;
+      await own`select public.eve_media_seed('{}', ${tenant})`;
+    });
+  const defaultTenant = async () => (await sql`select eve.default_tenant() as id`)[0]!.id;
+  const held = async () =>
+    (await sql`select public.eve_storage_stats(${sql.json(PROJECT)}) -> 'default_tenant_held' as held`)[0]!
+      .held;
+  const tenantsOfFiles = async () =>
+    (await sql`select distinct tenant_id from public.media_objects order by 1`).map((row) => row.tenant_id);
+  afterEach(async () => {
+    await empty(sql, "eve.media_references", "public.media_objects", "eve.jobs", "eve.vision_policies");
+    await sql`update eve.tenants set is_default = false`;
+    await sql`update eve.tenants set is_default = true where id = 'default'`;
+  });
+
+  test("becomes it also where it is there already, as what it is", async () => {
+    await sql`select public.eve_tenant_save('acme', 'Acme Ltd', 7)`;
+    await seed("acme");
+    expect(await defaultTenant()).toBe("acme");
+    expect(await sql`select name, storage_limit_bytes::int from eve.tenants where id = 'acme'`).toEqual([
+      { name: "Acme Ltd", storage_limit_bytes: 7 },
+    ]);
+    expect(await held()).toBeNull();
+  });
+
+  test("takes the files over, one that is being read and hashed too", async () => {
+    await media().reserve(shaOf(1), 1000);
+    await media().stored(shaOf(1), 1000, { state: "stored", links: { key: "a" } });
+    await sql`select public.eve_media_proof_keep('default', ${shaOf(1)}, 500, 'half')`;
+    await seed("acme");
+    expect(await media().find("a")).toMatchObject({ status: "found", object: { tenant_id: "acme" } });
+    expect(await sql`select tenant_id, hashed_bytes::int from eve.media_proofs`).toEqual([
+      { tenant_id: "acme", hashed_bytes: 500 },
+    ]);
+    await expectExactCounters(sql);
+  });
+
+  test("takes a bot over that has brought nothing yet", async () => {
+    await sql`
+      insert into eve.telegram_bots (bot_id, tenant_id, connected_at, updated_at) values (7, 'default', now(), now())`;
+    await seed("acme");
+    expect(await defaultTenant()).toBe("acme");
+    expect(await sql`delete from eve.telegram_bots returning tenant_id`).toEqual([{ tenant_id: "acme" }]);
+  });
+
+  test("takes nothing from a job that waits with its body in a file: that is said, and put right by hand", async () => {
+    const id = crypto.randomUUID();
+    await media().reserve(shaOf(1), 1000);
+    await media().stored(shaOf(1), 1000, { links: { ref_kind: "job", ref_id: id } });
+    const job = { id, kind: "llm", body_media: `default/${shaOf(1)}`, request_id: id, class: "batch" };
+    await sql`select public.eve_jobs_submit(${sql.json([job])})`;
+    await seed("acme");
+    expect([await defaultTenant(), await tenantsOfFiles()]).toEqual(["default", ["default"]]);
+    expect(await held()).toEqual({ named: "acme", default: "default", held_by: ["eve.media_references"] });
+    await sql`select public.eve_tenant_change('acme', '{"is_default": true}')`;
+    expect([await held(), await tenantsOfFiles()]).toEqual([null, ["default"]]);
+  });
+
+  test("takes over nothing where the other has more than files, or both have files", async () => {
+    await sql`insert into eve.vision_policies (tenant_id, policy) values ('default', '{}')`;
+    await seed("acme");
+    expect(await held()).toMatchObject({ held_by: ["eve.vision_policies"] });
+    await sql`delete from eve.vision_policies`;
+    await media().reserve(shaOf(1), 1000);
+    await media().reserve(shaOf(1), 1000, { tenant_id: "acme" });
+    await seed("acme");
+    expect([await defaultTenant(), await held()]).toMatchObject([
+      "default",
+      { held_by: ["public.media_objects"] },
+    ]);
+    await sql`delete from public.media_objects where tenant_id = 'acme'`;
+    // The next start of a function.
+    await seed("acme");
+    expect([await defaultTenant(), await tenantsOfFiles()]).toEqual(["acme", ["acme"]]);
+  });
 });

@@ -1,5 +1,9 @@
 /** What looks after files: lifecycle, clean-up, the move to S3, the comparison with the bucket; and a process that dies in between. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { GatewayError } from "../../shared/contract/gateway_error.ts";
+import { countStorage } from "../../shared/database/media_counts.ts";
+import { createStorageCounts } from "../../shared/media/counts.ts";
+import { systemClock } from "../../shared/runtime/clock.ts";
 import { uploadFile } from "../../shared/media/upload.ts";
 import { sha256Of } from "../../shared/media/hash.ts";
 import type { Media } from "../../shared/media/storage.ts";
@@ -241,6 +245,34 @@ describe("while S3 is away", () => {
     await expectExactCounters(sql);
   });
 
+  test.each([["of the same size", "other"], ["of another size", "another"], ["the same", "right"]])(
+    "what the bucket has under the key already and is %s: what waited is there afterwards, packed or not",
+    async (_, content) => {
+      bucket.away = true;
+      const { object } = await upload("right");
+      const packed = await api.call("POST", "/v1/media", {
+        body: '{"right": 1}',
+        headers: { "content-type": "application/json" },
+      });
+      const { s3_key: packedKey } = await packed.json();
+      bucket.away = false;
+      const left = { contentType: "text/plain", contentEncoding: null, at: new Date() };
+      bucket.objects.set(object.s3_key!, { ...left, body: text(content) });
+      const [spooled] = await sql`select body from eve.media_spool where key = ${packedKey}`;
+      bucket.objects.set(packedKey, {
+        ...left,
+        contentEncoding: "gzip",
+        body: new Uint8Array(spooled!.body).map((byte) => content === "right" ? byte : byte ^ 1),
+      });
+      bucket.puts = [];
+      expect(await keepUp(media, time)).toMatchObject({ details: { moved_to_s3: 2 } });
+      expect(new TextDecoder().decode(bucket.objects.get(object.s3_key!)!.body)).toBe("right");
+      expect(bucket.objects.get(packedKey)!.body).toEqual(new Uint8Array(spooled!.body));
+      expect(bucket.puts.length).toBe(content === "right" ? 0 : 2);
+      await expectEven();
+    },
+  );
+
   test("one that is deleted while it moves is nowhere afterwards", async () => {
     bucket.away = true;
     const { object } = await upload("short");
@@ -321,6 +353,57 @@ describe("in an emergency", () => {
     await expectEven();
   });
 
+  /** A page that the gateway fetched: its row uses its file. */
+  async function fetched(content: string): Promise<string> {
+    const { object } = await upload(content.repeat(100), "crawl");
+    await sql`
+      insert into public.crawl_pages (url, canonical_url, domain, state, html_sha256, used_at)
+      values (${content}, ${content}, 'example.com', 'fetched', ${object.sha256}, eve.clock())`;
+    return object.sha256;
+  }
+  const pages = async () =>
+    (await sql`select url, html_sha256 is null as is_let_go from public.crawl_pages order by url`)
+      .map(({ url, is_let_go }) => `${url} ${is_let_go}`);
+
+  test("fetched pages let go of their files too, those first that nobody has asked for in the longest time", async () => {
+    await empty(sql, "public.crawl_pages");
+    await fetched("a");
+    const shared = await fetched("s");
+    await clock.advance(1 * DAY);
+    await fetched("b");
+    await clock.advance(1 * DAY);
+    await fetched("c");
+    // Asked for again since, and a chat's own.
+    await sql`
+      insert into eve.media_references (tenant_id, file_sha256, ref_kind, ref_id) values ('default', ${shared}, 'chat', '1')`;
+    await clock.advance(2 * DAY);
+    await setLimit(sql, { total: 450, emergency: 400 });
+    // 400 are used, 350 the target.
+    const asked = async (terms: Record<string, unknown>) =>
+      await (await api.call("POST", "/v1/storage/cleanup", {
+        body: JSON.stringify(terms),
+        headers: { "content-type": "application/json" },
+      })).json();
+    expect(await asked({ dry_run: true })).toMatchObject({ status: "done", freed_bytes: 100 });
+    expect(await asked({ dry_run: true, target_gb: 0 })).toMatchObject({
+      status: "not_enough",
+      freed_bytes: 200,
+    });
+    expect(await pages()).toEqual(["a false", "b false", "c false", "s false"]);
+    const { details } = await keepUp(media, time);
+    expect(details.emergency).toMatchObject({ status: "done", deleted_objects: 1, freed_bytes: 100 });
+    // What a chat uses, or a page that was asked for two days ago, stays.
+    expect(await sql`select refs_count from public.media_objects where file_sha256 = ${shared}`).toEqual([
+      { refs_count: 1 },
+    ]);
+    expect(await pages()).toContain("c false");
+    expect(bucket.objects.size).toBe(3);
+    expect(await asked({ force: true, target_gb: 0 })).toMatchObject({ freed_bytes: 100 });
+    expect(bucket.objects.size).toBe(2);
+    await expectEven();
+    await empty(sql, "public.crawl_pages");
+  });
+
   test("that could not free enough: an alert of its own", async () => {
     await upload("u".repeat(100), "media", { ref_kind: "chat", ref_id: "1" });
     await setLimit(sql, { total: 100, emergency: 50 });
@@ -333,7 +416,71 @@ describe("in an emergency", () => {
   });
 });
 
+describe("an emergency clean-up that somebody begins by hand", () => {
+  const byHand = async (terms: Record<string, unknown>) =>
+    await (await api.call("POST", "/v1/storage/cleanup", {
+      body: JSON.stringify(terms),
+      headers: { "content-type": "application/json" },
+    })).json();
+  const alerts = async () =>
+    (await sql`select kind from eve.alerts where closed_at is null order by 1`).map(({ kind }) => kind);
+  const counted = async () =>
+    Number(
+      (await sql`
+      select value from eve.metric_counters where metric = 'storage_emergency_cleanups_total'`)[0]!.value,
+    );
+
+  test("is an alert and is counted, as one that begins by itself", async () => {
+    const counts = createStorageCounts({
+      count: countStorage(api.transport.call),
+      clock: systemClock,
+      background: (work) => void api.background.push(work),
+      log: () => {},
+    });
+    api.media.registry = counts.registry(api.media.registry);
+    await upload("u".repeat(100), "media", { ref_kind: "chat", ref_id: "1" });
+    await setLimit(sql, { total: 100, emergency: 50 });
+    const before = await counted();
+    expect(await byHand({ dry_run: true })).toMatchObject({ status: "not_enough" });
+    expect(await byHand({ what: "crawl" })).toMatchObject({ status: "done" });
+    expect(await alerts()).toEqual([]);
+    expect(await byHand({})).toMatchObject({ status: "not_enough" });
+    expect(await alerts()).toEqual(["storage_emergency_cleanup", "storage_full"]);
+    await expect.poll(counted).toBe(before + 1);
+  });
+
+  test("is none below the threshold, whatever is asked for", async () => {
+    await upload("u".repeat(100), "media", { ref_kind: "chat", ref_id: "1" });
+    expect(await byHand({ force: true, target_gb: 0 })).toMatchObject({ status: "not_enough" });
+    expect(await alerts()).toEqual([]);
+  });
+});
+
 describe("the comparison with the bucket", () => {
+  test("repairs the counters also where the store refuses rules and lists of uploads, and says so", async () => {
+    await upload("one");
+    const refuses = () =>
+      Promise.reject(new GatewayError("storage_failed", { detail: "S3: NotImplemented" }));
+    bucket.abilities = () => Promise.resolve({ hashBoundPut: true, ifNoneMatch: true, lifecycle: true });
+    api.media.s3 = {
+      ...bucket,
+      multipart: { ...bucket.multipart!, list: refuses },
+      lifecycle: { abortUnfinishedAfterDays: refuses, setAbortUnfinishedAfterDays: refuses },
+    };
+    await sql`update eve.media_counters set used_bytes = 999 where scope = 'total'`;
+    const { details, more } = await reconcile(media, time);
+    expect([more, details]).toMatchObject([false, {
+      listed: 1,
+      parts_aborted: "failed: storage_failed",
+      probes_deleted: 0,
+      lifecycle: "failed: storage_failed",
+    }]);
+    expect(api.logged.join()).toContain("NotImplemented");
+    await expectExactCounters(sql);
+    expect(await sql`select state, completed_at is not null as is_over from eve.media_reconciliation`)
+      .toEqual([{ state: null, is_over: true }]);
+  });
+
   test("repairs counters, reports what is in one and not in the other, and changes neither", async () => {
     const [one, two] = [await upload("one"), await upload("two two")];
     await clock.advance(1000);
@@ -364,6 +511,76 @@ describe("the comparison with the bucket", () => {
     bucket.objects.set(one.object.s3_key!, kept);
     await reconcile(media, time);
     expect(await sql`select kind from eve.alerts where closed_at is null`).toEqual([]);
+  });
+
+  describe("a file that the bucket has lost", () => {
+    /** Used, and known to be missing. */
+    async function lost() {
+      const { object } = await upload("lost", "media", { key: "a/b.txt", ref_kind: "chat", ref_id: "1" });
+      await clock.advance(1000);
+      const kept = bucket.objects.get(object.s3_key!)!;
+      bucket.objects.delete(object.s3_key!);
+      await reconcile(media, time);
+      return { object, kept };
+    }
+    const row = async () =>
+      (await sql`select state, refs_count, stored_in, missing_since is not null as is_missing from public.media_objects`)
+        .map((found) => ({ ...found }));
+    const whole = { state: "verified", refs_count: 1, stored_in: "s3", is_missing: false };
+    const asked = (path: string, body: unknown) =>
+      api.call("POST", path, {
+        body: JSON.stringify(body),
+        headers: { "content-type": "application/json" },
+      });
+
+    test("is taken again from whoever uploads it, with its key and its uses", async () => {
+      const { object } = await lost();
+      expect(await row()).toEqual([{ ...whole, is_missing: true }]);
+      expect(await upload("lost")).toMatchObject({ created: true, object: { s3_key: object.s3_key } });
+      expect(keys()).toEqual([object.s3_key]);
+      expect(await row()).toEqual([whole]);
+      expect(await upload("lost")).toMatchObject({ created: false });
+      expect((await reconcile(media, time)).details).toMatchObject({ missing: 0, counters_repaired: [] });
+      await expectEven();
+    });
+
+    test("and is announced goes straight there; one who begins and does not come back changes nothing", async () => {
+      const { object, kept } = await lost();
+      const announced = { sha256: object.sha256, size_bytes: 4, content_type: "text/plain" };
+      const begun = await (await asked("/v1/media/uploads", announced)).json();
+      expect(begun).toMatchObject({ status: "upload", upload: { method: "PUT" } });
+      // Nothing has come: there is nothing to verify.
+      const verify = () => asked(`/v1/media/uploads/${object.sha256}/verify`, begun.verify.body);
+      expect((await verify()).status).toBe(404);
+      await clock.advance(2 * DAY);
+      await keepUp(media, time);
+      expect(await row()).toEqual([{ ...whole, is_missing: true }]);
+      bucket.objects.set(object.s3_key!, { ...kept, body: text("else!") });
+      expect((await verify()).status).toBe(400);
+      expect([keys(), await row()]).toEqual([[], [{ ...whole, is_missing: true }]]);
+      bucket.objects.set(object.s3_key!, kept);
+      expect((await verify()).status).toBe(200);
+      expect(await row()).toEqual([whole]);
+      await expectEven();
+    });
+
+    test("while S3 is away waits in the database and goes back", async () => {
+      await lost();
+      bucket.away = true;
+      await upload("lost");
+      bucket.away = false;
+      expect(await row()).toEqual([{ ...whole, stored_in: "postgres" }]);
+      await keepUp(media, time);
+      expect(await row()).toEqual([whole]);
+      await expectEven();
+    });
+
+    test("and is there again without anybody's doing is missing no more", async () => {
+      const { object, kept } = await lost();
+      bucket.objects.set(object.s3_key!, kept);
+      await reconcile(media, time);
+      expect(await row()).toEqual([whole]);
+    });
   });
 
   test("goes page by page over more than one", async () => {

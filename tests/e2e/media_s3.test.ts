@@ -276,7 +276,18 @@ describe.skipIf(withoutRadosgw)("files in a real store", () => {
     await expectEven();
     expect(await (await stack.invoke("maintenance/media_reconcile", {})).json()).toMatchObject({
       status: "succeeded",
-      details: { listed: 9, unknown: 0, missing: 0, resized: 0, counters_repaired: [] },
+      details: {
+        listed: 9,
+        unknown: 0,
+        missing: 0,
+        resized: 0,
+        counters_repaired: [],
+        parts_aborted: 0,
+        lifecycle: "set now",
+      },
+    });
+    expect(await (await stack.invoke("maintenance/media_reconcile", {})).json()).toMatchObject({
+      details: { lifecycle: "set" },
     });
   });
 

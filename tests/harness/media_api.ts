@@ -11,6 +11,7 @@ import { createMediaSpool } from "../../shared/database/media_spool.ts";
 import { type DirectTransport, directTransport } from "../../shared/database/transport/direct_transport.ts";
 import type { Transport } from "../../shared/database/transport/transport.ts";
 import { identifyActor } from "../../shared/identity/actor.ts";
+import { createAbsence } from "../../shared/media/absence.ts";
 import type { ObjectStore } from "../../shared/media/object_store.ts";
 import { createPostgresStore } from "../../shared/media/postgres/store.ts";
 import { type AddressSigner, createAddressSigner } from "../../shared/media/signed_address.ts";
@@ -20,6 +21,7 @@ import type { Log } from "../../shared/runtime/log.ts";
 import { readSigningKeys } from "../../shared/tokens/signing_keys.ts";
 import { tokenRules } from "../../shared/tokens/token_rules.ts";
 import type { TestDatabase } from "./database.ts";
+import type { MemoryStore } from "./memory_store.ts";
 
 export const SECRET = "sb_secret_media_api_test";
 export const PUBLISHABLE = "sb_publishable_media_api_test";
@@ -54,10 +56,13 @@ export function mediaOver(
   },
 ): Media {
   const rows = createMediaSpool(call);
+  const absence = createAbsence(systemClock);
+  if (s3 !== null && "observe" in s3) (s3 as MemoryStore).observe = absence.note;
   return {
     registry: createMedia(call),
     mode: mode ?? (s3 === null ? "postgres" : "s3 with spool"),
     s3,
+    absence,
     spool: createPostgresStore({ spool: rows, addresses, moves: s3 !== null, maxFileBytes, now }),
     rows,
     maxFileBytes,

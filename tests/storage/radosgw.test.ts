@@ -47,7 +47,7 @@ describe.skipIf(withoutRadosgw)("Ceph's object gateway", () => {
     for (const upload of uploads) await store.multipart!.abort(upload);
   });
 
-  test("the rule for unfinished uploads is set and changed", async () => {
+  test("the rules for unfinished uploads are set and changed", async () => {
     const { lifecycle } = storeOf(await ceph.newBucket());
     expect(await lifecycle!.abortUnfinishedAfterDays()).toBeNull();
     await lifecycle!.setAbortUnfinishedAfterDays(3);

@@ -55,7 +55,7 @@ export function judge(facts: Facts): Check[] {
     leases(project),
     refusals(project),
     size(project),
-    ...[fileLimits(facts), realtime(facts)].filter((check) => check !== null),
+    ...[fileLimits(facts), defaultTenant(facts), realtime(facts)].filter((check) => check !== null),
     testCall(facts),
   );
   return checks;
@@ -557,6 +557,19 @@ function fileLimits({ fileLimits }: Facts): Check | null {
     `the rows rule. To have what the variables say: ${
       statements.join(" ")
     } Or set the variables to what the rows say.`,
+  );
+}
+
+/** Null: no variable names one, or it is the default one. */
+function defaultTenant({ defaultTenantHeld: held }: Facts): Check | null {
+  if (held === null) return null;
+  const found = `S3_DEFAULT_TENANT_ID says ${held.named}, and the default tenant is ${held.default}`;
+  return yellow(
+    "default tenant",
+    held.held_by.length === 0
+      ? found
+      : `${found}, to which belongs what is in ${held.held_by.join(", ")}: nothing was moved`,
+    `to have new things belong to ${held.named}: npm run eve -- tenants set ${held.named} --default; what is there stays with ${held.default}. Or set the variable to ${held.default}.`,
   );
 }
 

@@ -58,6 +58,8 @@ export interface Facts {
   keys: KeyState[];
   /** Limits for files, with what the variables of the environment said when the function api ran last; none where that does not answer. */
   fileLimits: StorageStats["limits"];
+  /** A tenant that the environment names and that is not the default one; null: there is none. */
+  defaultTenantHeld: StorageStats["default_tenant_held"];
   /** Null: the project's migrations do not know yet. */
   realtime: RealtimeFacts | null;
   /** Whether the keys were checked just now; null: the function could not be asked, and `why` says so. */
@@ -104,6 +106,7 @@ export async function gatherFacts(
     functions: [],
     keys: [],
     fileLimits: [],
+    defaultTenantHeld: null,
     realtime: null,
     keysChecked: { done: false, why: null },
     call: null,
@@ -129,7 +132,7 @@ export async function gatherFacts(
   const keys = await connection.reading.keys();
 
   progress("Comparing limits for files ...");
-  const fileLimits = answers("api") ? await fileLimitsOf(connection, signal) : [];
+  const files = answers("api") ? await fileFactsOf(connection, signal) : NO_FILE_FACTS;
 
   progress("Writing something down ...");
   const writeProblem = await tryToWrite(connection);
@@ -155,7 +158,7 @@ export async function gatherFacts(
     ...clock,
     functions,
     keys,
-    fileLimits,
+    ...files,
     realtime,
     keysChecked,
     call,
@@ -178,13 +181,17 @@ async function lookAtFolder(path: string): Promise<FolderFacts> {
   }
 }
 
-async function fileLimitsOf(connection: Connection, signal: AbortSignal): Promise<Facts["fileLimits"]> {
+type FileFacts = Pick<Facts, "fileLimits" | "defaultTenantHeld">;
+const NO_FILE_FACTS: FileFacts = { fileLimits: [], defaultTenantHeld: null };
+
+async function fileFactsOf(connection: Connection, signal: AbortSignal): Promise<FileFacts> {
   const { status, body } = await callFunction(connection, "api/v1/storage/stats", undefined, {
     method: "GET",
     signal,
   });
   // What is wrong with a function that answers otherwise is said by the check of it.
-  return status === 200 ? (body as StorageStats | undefined)?.limits ?? [] : [];
+  const stats = status === 200 ? body as Partial<StorageStats> | undefined : undefined;
+  return { fileLimits: stats?.limits ?? [], defaultTenantHeld: stats?.default_tenant_held ?? null };
 }
 
 /** Any operation that writes would do; this one is harmless, and has something to do at any time. */

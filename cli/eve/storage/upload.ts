@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import type { MediaKind, MediaObject } from "../../../shared/database/media.ts";
 import type { CommandDependencies } from "../command.ts";
 import type { Connection } from "../connection.ts";
-import { CliFailure } from "../failure.ts";
-import { readAnswer } from "../function_call.ts";
+import { CliFailure, EXIT } from "../failure.ts";
+import { type FunctionAnswer, readAnswer } from "../function_call.ts";
 import { apiPath, postToApi, succeeded } from "./api.ts";
 import { isPackedType } from "./mime_type.ts";
 import { progressBar } from "./progress_bar.ts";
@@ -79,23 +79,16 @@ async function straightToTheStore(
   if (announced.status === "present" || upload === undefined) {
     return { object: announced.object, created: false };
   }
-  const pieces = "parts" in upload ? upload.parts : [{ ...upload, offset: 0, size_bytes: file.sizeBytes }];
-  const show = progressBar(around.progress, `Sending ${file.name}`, file.sizeBytes);
-  let there = file.sizeBytes - pieces.reduce((sum, { size_bytes }) => sum + size_bytes, 0);
-  for (const { size_bytes: sizeBytes, ...piece } of pieces) {
-    const before = there;
-    const answer = await sendFile({
-      ...piece,
-      path: file.path,
-      sizeBytes,
-      signal,
-      onBytes: (sent) => show(before + sent),
-    });
-    // 412: it is there, from an upload that did not come to its end.
-    if (!answer.ok && answer.status !== 412) {
-      throw await storeRefusal(answer, piece.url, "parts" in upload);
-    }
-    there += sizeBytes;
+  try {
+    await sendPieces(file, upload, around);
+  } catch (thrown) {
+    if (!(thrown instanceof StoreAway) || "parts" in upload) throw thrown;
+    // The store is away and the gateway is not: the function keeps the file for it.
+    around.progress(`${thrown.message} Sending it through the function.`);
+    const answer = await sendToTheFunction(connection, file, around);
+    // More than a body may have.
+    if (answer.status === 413) throw thrown;
+    return uploaded(answer);
   }
   around.progress("Verifying ...");
   const object = await postToApi<MediaObject>(
@@ -107,11 +100,48 @@ async function straightToTheStore(
   return { object, created: true };
 }
 
+/** @throws CliFailure; StoreAway: it is for want of the store */
+async function sendPieces(
+  file: FileToUpload,
+  upload: NonNullable<Announced["upload"]>,
+  { progress, signal }: Around,
+): Promise<void> {
+  const pieces = "parts" in upload ? upload.parts : [{ ...upload, offset: 0, size_bytes: file.sizeBytes }];
+  const show = progressBar(progress, `Sending ${file.name}`, file.sizeBytes);
+  let there = file.sizeBytes - pieces.reduce((sum, { size_bytes }) => sum + size_bytes, 0);
+  for (const { size_bytes: sizeBytes, ...piece } of pieces) {
+    const before = there;
+    const onBytes = (sent: number) => show(before + sent);
+    const answer = await sendFile({ ...piece, path: file.path, sizeBytes, signal, onBytes })
+      .catch((thrown: unknown) => {
+        throw thrown instanceof CliFailure && thrown.exitCode === EXIT.unreachable
+          ? new StoreAway(thrown.message, thrown.exitCode)
+          : thrown;
+      });
+    // 412: it is there, from an upload that did not come to its end.
+    if (!answer.ok && answer.status !== 412) {
+      throw await storeRefusal(answer, piece.url, "parts" in upload);
+    }
+    there += sizeBytes;
+  }
+}
+
+/** The store does not answer, or says that it cannot now. */
+class StoreAway extends CliFailure {}
+
 async function throughTheFunction(
   connection: Connection,
   file: FileToUpload,
-  { progress, signal }: Around,
+  around: Around,
 ): Promise<Uploaded> {
+  return uploaded(await sendToTheFunction(connection, file, around));
+}
+
+async function sendToTheFunction(
+  connection: Connection,
+  file: FileToUpload,
+  { progress, signal }: Around,
+): Promise<FunctionAnswer> {
   const path = apiPath("media", {
     tenant_id: file.tenantId,
     kind: file.kind,
@@ -127,9 +157,11 @@ async function throughTheFunction(
     signal,
     onBytes: progressBar(progress, `Sending ${file.name}`, file.sizeBytes),
   });
-  const { created, url: _, ...object } = succeeded<MediaObject & { created: boolean; url: string }>(
-    await readAnswer(answer),
-  );
+  return await readAnswer(answer);
+}
+
+function uploaded(answer: FunctionAnswer): Uploaded {
+  const { created, url: _, ...object } = succeeded<MediaObject & { created: boolean; url: string }>(answer);
   return { object, created };
 }
 
@@ -152,7 +184,8 @@ async function sha256OfFile(file: FileToUpload, { progress, signal }: Around): P
 async function storeRefusal(answer: Response, url: string, isInParts: boolean): Promise<CliFailure> {
   const text = await answer.text();
   const code = /<Code>([^<]{1,100})<\/Code>/.exec(text)?.[1] ?? /"code":\s*"(\w{1,100})"/.exec(text)?.[1];
-  return new CliFailure(
+  const Failure = answer.status >= 500 || answer.status === 429 ? StoreAway : CliFailure;
+  return new Failure(
     `The store at ${new URL(url).host} answered ${answer.status}${code === undefined ? "" : ` (${code})`}. ${
       isInParts ? "Try again: parts that have arrived are not sent again." : "Nothing was stored; try again."
     }`,

@@ -110,6 +110,7 @@ const HEALTHY: Facts = {
   })),
   keys: [key],
   fileLimits: [],
+  defaultTenantHeld: null,
   realtime: null,
   keysChecked: { done: true, why: null },
   call: { ok: true, model: "gemma-4-31b-it", key: "a", latencyMs: 400, code: null, message: null },
@@ -150,6 +151,25 @@ describe("limits for files", () => {
       state: "yellow",
       found: "S3_TOTAL_LIMIT_GB says 20.0 GB, and the row total 15.0 GB",
       todo: expect.stringContaining("set limit_bytes = 20000000000 where name = 'total';"),
+    });
+  });
+});
+
+describe("the default tenant", () => {
+  const check = (defaultTenantHeld: Facts["defaultTenantHeld"]) =>
+    judge({ ...HEALTHY, defaultTenantHeld }).find(({ name }) => name === "default tenant");
+
+  test("that the environment names is said where it could not become it, with what holds the other", () => {
+    expect(check(null)).toBeUndefined();
+    expect(check({ named: "acme", default: "default", held_by: ["public.posts", "eve.media_references"] }))
+      .toMatchObject({
+        state: "yellow",
+        found:
+          "S3_DEFAULT_TENANT_ID says acme, and the default tenant is default, to which belongs what is in public.posts, eve.media_references: nothing was moved",
+        todo: expect.stringContaining("eve -- tenants set acme --default"),
+      });
+    expect(check({ named: "acme", default: "other", held_by: [] })).toMatchObject({
+      found: "S3_DEFAULT_TENANT_ID says acme, and the default tenant is other",
     });
   });
 });

@@ -84,6 +84,7 @@ function object(fields: Record<string, unknown> = {}) {
     first_seen_at: "2026-11-22T10:00:00+00:00",
     last_seen_at: "2026-11-22T10:00:00+00:00",
     expires_at: null,
+    missing_since: null,
     ...fields,
   };
 }
@@ -235,6 +236,43 @@ describe("upload", () => {
     expect([code, complained]).toEqual([1, expect.stringMatching(/answered 403 \(AccessDenied\)/)]);
     expect(complained).not.toContain("X-Amz-Signature");
     expect(pathsOf().some((path) => path.includes("verify"))).toBe(false);
+  });
+
+  test.each([["busy", 503], ["away", null]])(
+    "a store that is %s: the file goes through the function, which keeps it",
+    async (_, status) => {
+      announces();
+      if (status !== null) answers["PUT /bucket/key"] = () => new Response("<Error/>", { status });
+      else {
+        const announced = answers["POST /v1/media/uploads"]!;
+        answers["POST /v1/media/uploads"] = async (asked) => {
+          const body = await (await announced(asked)).json();
+          // Nobody listens there.
+          body.upload.url = "http://127.0.0.1:1/bucket/key?X-Amz-Signature=abc";
+          return Response.json(body);
+        };
+      }
+      answers["POST /v1/media"] = () =>
+        Response.json({ ...object({ stored_in: "postgres" }), created: true, url: "http://x/" }, {
+          status: 201,
+        });
+      const { code, said, shown } = await run(
+        ["storage", "upload", await file("a.txt"), "--key", "a/b.txt", "--json"],
+      );
+      expect([code, JSON.parse(said)]).toMatchObject([0, { stored_in: "postgres", created: true }]);
+      expect(pathsOf().at(-1)).toBe("POST /functions/v1/api/v1/media?kind=media&key=a%2Fb.txt");
+      expect(sha256Of(seen.at(-1)!.body)).toBe(SHA256);
+      expect(shown.join("\n")).toContain("Sending it through the function.");
+      expect(shown.join("\n")).not.toContain("X-Amz-Signature");
+    },
+  );
+
+  test("a store that is away and a file too large for the function: the store is named", async () => {
+    announces();
+    answers["PUT /bucket/key"] = () => new Response("<Error><Code>SlowDown</Code></Error>", { status: 503 });
+    answers["POST /v1/media"] = error(413, "body_too_large", "Too large.");
+    const { code, complained } = await run(["storage", "upload", await file("a.txt")]);
+    expect([code, complained]).toEqual([1, expect.stringMatching(/answered 503 \(SlowDown\)/)]);
   });
 
   test("JSON and HTML, which are stored packed, go through the function", async () => {

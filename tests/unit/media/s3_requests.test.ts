@@ -101,33 +101,57 @@ describe("what is asked", () => {
     expect(s3.asked[0]!.headers.get("content-md5")).toMatch(/^[A-Za-z0-9+/]{22}==$/);
   });
 
-  test("rules of others on the bucket are left as they are", async () => {
+  const rule = (
+    { id = "r", status = "Enabled", filter = "", days = 1 }: {
+      id?: string;
+      status?: string;
+      filter?: string;
+      days?: number;
+    },
+  ) =>
+    `<Rule><ID>${id}</ID><Filter>${filter}</Filter><Status>${status}</Status><AbortIncompleteMultipartUpload>` +
+    `<DaysAfterInitiation>${days}</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>`;
+  const prefix = (name: string) => `<Prefix>${name}</Prefix>`;
+  const config = (...rules: string[]) =>
+    xml(
+      `<LifecycleConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${
+        rules.join("")
+      }</LifecycleConfiguration>`,
+    );
+
+  test("rules for uploads are set on the gateway's folders alone, and those of others are left as they are", async () => {
     const other =
       "<Rule><ID>theirs</ID><Status>Enabled</Status><Filter><And><Prefix>a&amp;b</Prefix></And></Filter>" +
       "<Expiration><Days>3</Days></Expiration></Rule>";
-    const ours =
-      "<Rule><ID>eve-abort-unfinished-uploads</ID><Filter><Prefix/></Filter><Status>Enabled</Status>" +
-      "<AbortIncompleteMultipartUpload><DaysAfterInitiation>9</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>";
-    const config =
-      `<LifecycleConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${other}${ours}</LifecycleConfiguration>`;
-    const s3 = fakeS3([xml(config), xml(config), ok()]);
+    const ours = ["media", "vision", "crawl"].map((kind) =>
+      rule({ id: `eve-abort-unfinished-uploads-${kind}`, filter: prefix(`${kind}/`), days: 9 })
+    );
+    const s3 = fakeS3([config(other, ...ours), config(other, ...ours), ok()]);
     expect(await s3.store.lifecycle!.abortUnfinishedAfterDays()).toBe(9);
     await s3.store.lifecycle!.setAbortUnfinishedAfterDays(1);
     const { method, body } = s3.asked[2]!;
     expect(method).toBe("PUT");
     expect(body).toContain(other);
-    expect(body.match(/<DaysAfterInitiation>\d+</g)).toEqual(["<DaysAfterInitiation>1<"]);
+    expect(body.match(/<DaysAfterInitiation>\d+</g)).toEqual(Array(3).fill("<DaysAfterInitiation>1<"));
+    expect(body.replace(other, "").match(/<Prefix>[^<]*</g)).toEqual(
+      ["<Prefix>media/<", "<Prefix>vision/<", "<Prefix>crawl/<"],
+    );
   });
 
-  test("a rule for a part of the bucket, or one that is off, is not for all", async () => {
-    const rule = (status: string, prefix: string) =>
-      `<Rule><Filter><Prefix>${prefix}</Prefix></Filter><Status>${status}</Status><AbortIncompleteMultipartUpload>` +
-      "<DaysAfterInitiation>1</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>";
-    const config = (rules: string) => xml(`<LifecycleConfiguration>${rules}</LifecycleConfiguration>`);
-    const daysOf = async (rules: string) =>
-      await fakeS3(config(rules)).store.lifecycle!.abortUnfinishedAfterDays();
-    expect(await daysOf(rule("Enabled", "tmp/") + rule("Disabled", ""))).toBeNull();
-    expect(await daysOf(rule("Enabled", "tmp/") + rule("Enabled", ""))).toBe(1);
+  test("a rule counts where it is on and holds for all of a folder, and all three folders need one", async () => {
+    const daysOf = async (...rules: string[]) =>
+      await fakeS3(config(...rules)).store.lifecycle!.abortUnfinishedAfterDays();
+    const kinds = (...names: string[]) => names.map((name) => rule({ filter: prefix(`${name}/`) }));
+    expect(await daysOf()).toBeNull();
+    expect(await daysOf(...kinds("tmp"), rule({ status: "Disabled" }))).toBeNull();
+    expect(await daysOf(...kinds("media", "vision"))).toBeNull();
+    expect(await daysOf(...kinds("media", "vision", "media/a"), rule({ filter: prefix("crawl/"), days: 5 })))
+      .toBe(5);
+    const tagged = `<And>${prefix("")}<Tag><Key>a</Key><Value>b</Value></Tag></And>`;
+    expect(await daysOf(rule({ filter: tagged }))).toBeNull();
+    // Somebody's own for all of the bucket.
+    expect(await daysOf(rule({ filter: prefix("") }))).toBe(1);
+    expect(await daysOf(rule({}))).toBe(1);
   });
 
   test.each([0, 366, 1.5])("unfinished uploads may not live for %s days", async (days) => {
