@@ -266,7 +266,7 @@ begin
     cached_tokens = settle_ended.cached_tokens, total_tokens = settle_ended.total_tokens,
     usage_estimated = settle_ended.usage_estimated, upstream_status = settle_ended.upstream_status,
     error_code = settle_ended.error_code, error_detail = left(settle_ended.error_detail, 2000),
-    finish_reason = settle_ended.finish_reason, latency_ms = settle_ended.latency_ms
+    finish_reason = left(settle_ended.finish_reason, 100), latency_ms = settle_ended.latency_ms
   where r.finished_at = v_before.finished_at and r.request_no = v_before.request_no;
   update eve.request_keys k
   set state = settle_ended.outcome, error_code = settle_ended.error_code
@@ -426,7 +426,7 @@ begin
   v_ended.usage_estimated := eve_settle.usage_estimated;
   v_ended.upstream_status := eve_settle.upstream_status;
   v_ended.error_detail := left(eve_settle.error_detail, 2000);
-  v_ended.finish_reason := eve_settle.finish_reason;
+  v_ended.finish_reason := left(eve_settle.finish_reason, 100);
   v_ended.latency_ms := eve_settle.latency_ms;
   if v_wrote then
     v_ended.output_booked := nullif(v_running.output_tokens, 0);

@@ -636,7 +636,7 @@ describe("workers", () => {
     await sql`update eve.operations set last_status = null where name = 'events'`;
   });
 
-  test("cron's notes of ticks that went well are kept for an hour", async () => {
+  test("cron's notes of what went well are kept for an hour, or a day where it runs every minute or seldom", async () => {
     const note = (job: string, status: string, minutes: number) =>
       sql`
         insert into cron.job_run_details (jobid, database, username, command, status, start_time, end_time)
@@ -650,6 +650,8 @@ describe("workers", () => {
       await note("eve_jobs", "failed", minutes);
       await note("eve_sweep", "succeeded", minutes);
     }
+    await note("eve_sweep", "succeeded", 1_600);
+    await note("eve_sweep", "failed", 1_600);
     await tick();
     const left = await sql`
       select j.jobname, d.command from cron.job_run_details d join cron.job j using (jobid)
@@ -658,6 +660,7 @@ describe("workers", () => {
       "eve_jobs: failed 10",
       "eve_jobs: failed 90",
       "eve_jobs: succeeded 10",
+      "eve_sweep: failed 1600",
       "eve_sweep: succeeded 10",
       "eve_sweep: succeeded 90",
     ]);

@@ -247,3 +247,15 @@ describe("eve_settle_many", () => {
       .toEqual([{ calls: 120, tokens: 120 * 30 }]);
   });
 });
+
+test("what upstream calls the end of an answer is kept to 100 characters, settled by itself or in a list", async () => {
+  const { sql } = database;
+  await addModel(sql, "m");
+  await addKey(sql, "one");
+  const long = "X".repeat(10_000);
+  const [one, listed] = [await reserve(sql, "one"), await reserve(sql, "two")];
+  await settleOne(sql, told(one, { finish_reason: long }));
+  await settleMany(sql, [told(listed, { finish_reason: long })]);
+  const kept = await sql`select length(finish_reason) as characters from eve.requests`;
+  expect(kept.map(({ characters }) => characters)).toEqual([100, 100]);
+});
