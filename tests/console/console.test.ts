@@ -895,10 +895,12 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       await page.getByLabel("Consumer", { exact: true }).fill("");
 
       await database`
-        update eve.lanes set blocked_until = now() + interval '1 hour', blocked_reason = 'upstream_rate_limited'
+        update eve.lanes set blocked_until = now() + interval '1 hour', blocked_reason = 'upstream_minute_quota'
         where model = 'gemma-4-31b-it'`;
       await open("Quota");
-      await page.getByRole("region", { name: /^gemma-4-31b-it/ }).first().getByText(/ 0 free now/).waitFor();
+      const lane = page.getByRole("region", { name: /^gemma-4-31b-it/ }).first();
+      await lane.getByText(/ 0 free now/).waitFor();
+      await lane.getByText(/upstream said that the minute's quota is used up/).waitFor();
     } finally {
       await database`update eve.lanes set blocked_until = null, blocked_reason = null`;
       await database.end();

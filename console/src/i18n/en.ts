@@ -1,3 +1,5 @@
+import { BLOCK_REASONS, type BlockReason } from "../../../shared/contract/block.ts";
+
 /** Every text of the console in English. The other languages have the same names, which the compiler checks. */
 export const en = {
   loading: "Loading",
@@ -34,6 +36,8 @@ export const en = {
     page_how: "A part of it could not be loaded, perhaps because a newer console has been put in its place.",
     reload: "Load again",
   },
+  /** Why a key or a lane is not used: the command line says the same. */
+  blocks: BLOCK_REASONS as Record<BlockReason, string>,
   /** By the gateway's codes of errors. Its own words are English: here is only what they say otherwise to a person at the console. */
   codes: {
     not_found: "There is no such thing any more: somebody may have removed it meanwhile.",
@@ -266,10 +270,6 @@ export const en = {
     show_idle_one: "Show {{count}} that nobody uses",
     show_idle_other: "Show {{count}} that nobody uses",
     hide_idle: "Hide those that nobody uses",
-    reasons: {
-      upstream_rate_limited: "Google said that it is too much",
-      upstream_daily_quota: "Google said that the day is used up",
-    },
     parts: { ended: "ended", running: "running", booked: "booked" },
     change: "Change limits",
     limits_of: "Limits of {{model}} in {{project}}",

@@ -7,6 +7,7 @@ import { useLocation } from "wouter";
 import type { KeyOfPool, LimitsAnswer, ModelRow } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { blockReason } from "../parts/block_words.ts";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
@@ -182,9 +183,11 @@ function Keys({ keys, change, remove }: {
                 </Table.Th>
                 <Table.Td>
                   <StateBadge state={STATES[key.state]} label={t(`keys.states.${key.state}`)} />
-                  {key.blocked_reason && <Text size="xs">{key.blocked_reason}</Text>}
+                  {key.blocked_reason && <Text size="xs">{blockReason(key.blocked_reason, t)}</Text>}
                   {key.blocked_models.map((block) => (
-                    <Text key={block.model} size="xs">{`${block.model}: ${block.reason}`}</Text>
+                    <Text key={block.model} size="xs">
+                      {`${block.model}: ${blockReason(block.reason, t)}`}
+                    </Text>
                   ))}
                 </Table.Td>
                 <Table.Td>

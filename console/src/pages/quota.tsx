@@ -16,6 +16,7 @@ import { useTranslation } from "react-i18next";
 import type { Allowance, Lane } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { blockReason } from "../parts/block_words.ts";
 import { byFullness, isIdle } from "../parts/lane_order.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
@@ -149,9 +150,7 @@ function LaneCard({ lane, change }: { lane: Lane; change: () => void }) {
           <Text size="sm">
             {t("quota.blocked", {
               until: format.time(lane.blocked_until),
-              reason: t(`quota.reasons.${lane.blocked_reason as "key_invalid"}`, {
-                defaultValue: lane.blocked_reason ?? "–",
-              }),
+              reason: blockReason(lane.blocked_reason, t),
             })}
           </Text>
         )}
