@@ -418,13 +418,15 @@ export interface Overview {
 }
 
 export interface Found {
-  kind: "request" | "job" | "chat" | "post";
-  /** Of a request its number. */
+  kind: "request" | "refusal" | "job" | "chat" | "post";
+  /** Of a request its number; of a refused one the id that its caller gave it. */
   id: string;
   name: string | null;
   at: string | null;
   /** Of a post whose it is; null of all else. */
   tenant_id: string | null;
+  /** Of a refused request whose it was; null of all else, and where it came with the project's key. */
+  consumer: string | null;
 }
 
 export interface KeyOfPool {

@@ -451,13 +451,15 @@ const usageParts = z.object({
 export type UsageParts = z.output<typeof usageParts>;
 
 const found = z.object({
-  kind: z.enum(["request", "job", "chat", "post"]),
-  /** Of a request its number. */
+  kind: z.enum(["request", "refusal", "job", "chat", "post"]),
+  /** Of a request its number; of a refused one the id that its caller gave it. */
   id: z.string(),
   name: z.string().nullable(),
   at: z.string().nullable(),
   /** Of a post whose it is; null of all else. */
   tenant_id: z.string().nullable(),
+  /** Of a refused request whose it was; null of all else, and where it came with the project's key. */
+  consumer: z.string().nullable(),
 });
 export type Found = z.output<typeof found>;
 

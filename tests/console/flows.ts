@@ -186,6 +186,62 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
     await page.getByRole("switch", { name: screen.t("requests.live") }).uncheck();
   },
 
+  async "why a call was refused is found by its id, and by a click on its row"(at) {
+    const { screen, stack, sql, no } = at;
+    const { page } = screen;
+    const name = `refused-${no}`;
+    const added = { name, kind: "service", requests_per_day: 1 };
+    const { secret } = await (await stack.invoke("admin/consumers/add", added)).json();
+    const statuses = [];
+    for (const id of ["first", "second/100%"]) {
+      const answer = await fetch(`${stack.url}/functions/v1/llm-invoke`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
+        body: JSON.stringify({ model: MODEL, prompt: "Hello", request_id: `${id}-${no}`, max_wait_ms: 0 }),
+      });
+      await answer.body?.cancel();
+      statuses.push(answer.status);
+    }
+    expect(statuses).toEqual([200, 429]);
+    const refused = `second/100%-${no}`;
+    const told = async () => {
+      const detail = screen.dialog(screen.t("requests.one_refused", { id: refused }));
+      await detail.getByText(
+        screen.t("requests.refused_by", { limit: screen.t("requests.limits.consumer_requests") }),
+      ).waitFor();
+      await detail.getByText(screen.like("requests.fits")).waitFor();
+      await detail.getByText(
+        screen.look.language === "ru"
+          ? screen.t("codes.budget_exhausted" as "codes.not_found")
+          : "The budget of this consumer or token is spent.",
+      ).waitFor();
+      await screen.check();
+      await screen.button("close", detail).click();
+      await detail.waitFor({ state: "detached" });
+    };
+    await screen.open("requests");
+    await screen.field("requests.request_id").fill(refused);
+    await page.getByRole("row").filter({ hasText: refused }).getByText(name, { exact: true }).click();
+    await told();
+    // The filter is as it was.
+    expect(await screen.field("requests.request_id").inputValue()).toBe(refused);
+    await screen.field("requests.request_id").fill("");
+    await screen.open("overview");
+    await page.keyboard.press("Control+K");
+    const finding = screen.dialog(screen.t("find.title"));
+    await screen.field("find.id", finding).fill(refused);
+    await finding.getByRole("link", { name: refused }).click();
+    await told();
+    // What was let in after all is one thing, not two.
+    await page.keyboard.press("Control+K");
+    await screen.field("find.id", finding).fill(`first-${no}`);
+    await finding.getByRole("link", { name: `first-${no}` }).waitFor();
+    expect(await finding.getByRole("link").count()).toBe(1);
+    await page.keyboard.press("Escape");
+    await finding.waitFor({ state: "detached" });
+    await sql`delete from eve.consumers where name = ${name}`;
+  },
+
   async "a consumer is added, given a token and a new secret, and removed"({ screen, sql, no }) {
     const { page } = screen;
     const name = `notebook-${no}`;
