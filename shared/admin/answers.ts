@@ -412,6 +412,8 @@ export interface Overview {
   wait_ms: Percentiles;
   latency_ms: Percentiles;
   errors: { code: string; times: number }[];
+  /** Those that are not used although nobody switched them off. `until` null: until a person does something about it. */
+  bad_keys: { name: string; reason: string; until: string | null }[];
   has_keys: boolean;
   has_consumers: boolean;
   has_requests: boolean;

@@ -427,6 +427,8 @@ const overview = z.object({
   /** Of those that succeeded, what upstream took. */
   latency_ms: percentiles,
   errors: z.array(z.object({ code: z.string(), times: z.number() })),
+  /** Those that are not used although nobody switched them off. `until` null: until a person does something about it. */
+  bad_keys: z.array(z.object({ name: z.string(), reason: z.string(), until: z.string().nullable() })),
   has_keys: z.boolean(),
   has_consumers: z.boolean(),
   has_requests: z.boolean(),

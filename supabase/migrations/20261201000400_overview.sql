@@ -150,6 +150,25 @@ as $$
       where r.state = 'succeeded' and r.latency_ms is not null
     ),
     'errors', coalesce((select jsonb_agg(to_jsonb(e) order by e.times desc, e.code) from errors e), '[]'),
+    -- Upstream rejected it, or said to leave it alone for a while, or it has no secret. Not what a person switched off.
+    'bad_keys', coalesce(
+      (
+        select jsonb_agg(to_jsonb(b) order by b.name)
+        from (
+          select coalesce(k.key_alias, k.id::text) as name, coalesce(k.blocked_reason, 'secret_missing') as reason,
+            case when k.is_active then k.blocked_until end as until
+          from clock c
+          cross join public.google_ai_api_keys k
+          where case
+            when k.is_active then k.env_var_name is null or k.blocked_until > c.at
+            else k.blocked_reason is not null
+          end
+          order by name
+          limit 20
+        ) b
+      ),
+      '[]'
+    ),
     'has_keys', exists (select from public.google_ai_api_keys k where k.is_active),
     'has_consumers', exists (select from eve.consumers c where c.kind <> 'project'),
     'has_requests', exists (select from eve.requests) or exists (select from eve.inflight)

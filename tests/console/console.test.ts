@@ -949,6 +949,45 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     }
   });
 
+  test("the overview calls well only what it knows: alerts that are not answered and keys that are blocked are told", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    const other = await openPage(browser);
+    const { page } = other;
+    try {
+      // What other tests have left wrong is over.
+      await database`update eve.alerts set closed_at = now() where closed_at is null`;
+      await database`update eve.requests set finished_at = finished_at - interval '2 hours' where state = 'failed'`;
+      await signIn(page, stack.console!.url, stack.console!.administrator);
+      const health = page.getByRole("region", { name: "Health", exact: true });
+      await health.getByText("All is well").waitFor();
+      await page.route("**/functions/v1/admin/alerts?*", (route) => route.abort());
+      await page.reload();
+      await health.getByText("No answer yet about: Alerts.").waitFor();
+      await health.getByText("Not known", { exact: true }).waitFor();
+      expect(await health.getByText("All is well").count()).toBe(0);
+      // For lack of an answer nothing of what is known to be wrong is left out.
+      const [key] = await database`
+        update public.google_ai_api_keys set blocked_until = eve.clock() + interval '1 hour', blocked_reason = 'permission_denied'
+        where id = (select id from public.google_ai_api_keys where is_active and env_var_name not like 'stage:%' order by priority limit 1)
+        returning key_alias`;
+      await page.reload();
+      await health.getByText("Something needs you").waitFor();
+      await health.getByText(
+        new RegExp(
+          `^Key ${key!.key_alias} is not used until .*: upstream did not allow it, and did not say why$`,
+        ),
+      ).waitFor();
+      await page.unrouteAll();
+      await expect.poll(() => health.getByText(/No answer yet/).count()).toBe(0);
+    } finally {
+      await database`
+        update public.google_ai_api_keys set blocked_until = null, blocked_reason = null
+        where blocked_reason = 'permission_denied'`;
+      await page.context().close();
+      await database.end();
+    }
+  });
+
   test("a key is tested before it is added, by its secret's name, and none of the gateway's own secrets is taken for one", async () => {
     const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
     try {
