@@ -641,6 +641,61 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await page.context().close();
   });
 
+  test("on every page with a list one is told as soon as there is no answer, before it is asked for again", async () => {
+    const other = await openPage(browser);
+    const { page } = other;
+    try {
+      // Asked for the third time nobody answers, and nobody gives up: what waits for that is never told.
+      await page.addInitScript("AbortSignal.timeout = () => new AbortController().signal");
+      await signIn(page, stack.console!.url, stack.console!.administrator);
+      await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
+      const asked = new Map<string, number>();
+      await page.route(/functions\/v1\/(admin|api)\//, async (route) => {
+        const url = route.request().url();
+        asked.set(url, (asked.get(url) ?? 0) + 1);
+        if (asked.get(url)! <= 2) await route.abort();
+      });
+      const told = page.getByRole("main").getByText(/project does not answer/).first();
+      const isTold = async (address: string, heading: string) => {
+        asked.clear();
+        await page.evaluate(`location.hash = "#${address}"`);
+        await page.getByRole("heading", { level: 1, name: heading }).waitFor();
+        await told.waitFor().catch((error) => {
+          throw new Error(`${address} does not say that there is no answer`, { cause: error });
+        });
+      };
+      for (const name of PAGES.filter((name) => name !== "Playground")) {
+        await isTold(name === "Keys and models" ? "/keys" : `/${name.toLowerCase()}`, name);
+      }
+      await isTold("/chats/00000000-0000-4000-8000-000000000000", "Chats");
+      for (const part of ["batches", "webhooks", "dead_letters"]) {
+        await page.evaluate(`location.hash = "#/playground"`);
+        await page.getByRole("heading", { level: 1, name: "Playground" }).waitFor();
+        await isTold(`/jobs/part/${part}`, "Jobs");
+      }
+    } finally {
+      await page.context().close();
+    }
+  });
+
+  test("signing in to a project that does not answer is given up after eight seconds", async () => {
+    const other = await openPage(browser);
+    const { page } = other;
+    try {
+      // Eight seconds of waiting pass at once; longer ones do not.
+      await page.addInitScript(`AbortSignal.timeout = (ms) => {
+        const limit = new AbortController();
+        if (ms <= 8000) setTimeout(() => limit.abort(new DOMException("too long", "TimeoutError")), 50);
+        return limit.signal;
+      }`);
+      await page.route("**/auth/v1/token**", () => {});
+      await signIn(page, stack.console!.url, stack.console!.administrator);
+      await page.getByText(/^The project does not answer/).waitFor();
+    } finally {
+      await page.context().close();
+    }
+  });
+
   test("a consumer is given files of a tenant, and a signed-in user becomes its member", async () => {
     const post = async (path: string, body: unknown, key: string) =>
       await (await fetch(`${stack.url}${path}`, {

@@ -23,7 +23,7 @@ import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { useFileAddresses } from "../parts/file_addresses.ts";
 import { Page } from "../parts/page.tsx";
-import { EmptyState, Loaded } from "../parts/states.tsx";
+import { EmptyState, ErrorState, Loaded } from "../parts/states.tsx";
 import { EVERY_MS } from "../queries.ts";
 
 const GraphDrawing = lazy(() => import("../parts/graph_drawing.tsx"));
@@ -67,6 +67,12 @@ export default function GraphPage({ address }: { address?: string | undefined })
       )}
     >
       <Stack>
+        {nodeId === undefined && stats.isPending && stats.failureReason && (
+          <ErrorState
+            error={stats.failureReason}
+            retry={() => stats.refetch()}
+          />
+        )}
         {nodeId === undefined
           ? (
             <Nodes

@@ -28,7 +28,7 @@ import { Page } from "../parts/page.tsx";
 import { requestAddress, type Shown, shownBy } from "../parts/request_address.ts";
 import { saveFile } from "../parts/save_file.ts";
 import { StateBadge } from "../parts/state_badge.tsx";
-import { EmptyState, ErrorState, Loaded, Stale } from "../parts/states.tsx";
+import { EmptyState, Loaded } from "../parts/states.tsx";
 import { ListFrame } from "../parts/list_frame.tsx";
 import { VirtualBody } from "../parts/virtual_body.tsx";
 import { EVERY_MS } from "../queries.ts";
@@ -200,68 +200,73 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
           </Button>
         ))}
       </Group>
-      {requests.error && (rows.length > 0
-        ? <Stale since={requests.dataUpdatedAt} retry={() => requests.refetch()} />
-        : <ErrorState error={requests.error} retry={() => requests.refetch()} />)}
-      {requests.data && rows.length === 0 && (
-        <EmptyState title={t("requests.empty")}>{t("requests.empty_how")}</EmptyState>
-      )}
-      {rows.length > 0 && (
-        <ListFrame minWidth={820}>
-          <Table highlightOnHover aria-label={t("requests.title")}>
-            <Table.Thead>
-              <Table.Tr>
-                {([
-                  "ended",
-                  "outcome",
-                  "consumer",
-                  "model",
-                  "tokens",
-                  "wait",
-                  "duration",
-                  "request_id",
-                ] as const)
-                  .map((name) => <Table.Th key={name}>{t(`requests.${name}`)}</Table.Th>)}
-              </Table.Tr>
-            </Table.Thead>
-            <VirtualBody>
-              {rows.map((row) => (
-                <Table.Tr
-                  key={row.request_no ?? `refusal ${row.refusal_no}`}
-                  style={{ cursor: "pointer" }}
-                  onClick={() => {
-                    // Who marks a text to copy it opens nothing.
-                    if (String(getSelection()) === "") navigate(requestAddress(shownOf(row), asked));
-                  }}
-                >
-                  <Table.Td>{format.time(row.finished_at)}</Table.Td>
-                  <Table.Td>
-                    <StateBadge state={row.state} label={t(`requests.state.${row.state}`)} />
-                    {row.error_code && <Text size="xs">{row.error_code}</Text>}
-                  </Table.Td>
-                  <Table.Td>{row.consumer ?? t("requests.project_key")}</Table.Td>
-                  <Table.Td>{row.model}</Table.Td>
-                  <Table.Td>
-                    {`${format.number(row.input_tokens)} / ${format.number(tokensOut(row))}`}
-                  </Table.Td>
-                  <Table.Td>{row.state === "refused" ? "–" : format.duration(row.wait_ms)}</Table.Td>
-                  <Table.Td>{row.state === "refused" ? "–" : format.duration(row.duration_ms)}</Table.Td>
-                  <Table.Td>
-                    {/* For the keyboard: its click is the row's. */}
-                    <Button
-                      variant="subtle"
-                      size="compact-xs"
-                      aria-label={t("requests.open", { id: row.request_id })}
-                    >
-                      {row.request_id}
-                    </Button>
-                  </Table.Td>
-                </Table.Tr>
-              ))}
-            </VirtualBody>
-          </Table>
-        </ListFrame>
-      )}
+      <Loaded query={requests}>
+        {() => (
+          <>
+            {rows.length === 0 && (
+              <EmptyState title={t("requests.empty")}>{t("requests.empty_how")}</EmptyState>
+            )}
+            {rows.length > 0 && (
+              <ListFrame minWidth={820}>
+                <Table highlightOnHover aria-label={t("requests.title")}>
+                  <Table.Thead>
+                    <Table.Tr>
+                      {([
+                        "ended",
+                        "outcome",
+                        "consumer",
+                        "model",
+                        "tokens",
+                        "wait",
+                        "duration",
+                        "request_id",
+                      ] as const)
+                        .map((name) => <Table.Th key={name}>{t(`requests.${name}`)}</Table.Th>)}
+                    </Table.Tr>
+                  </Table.Thead>
+                  <VirtualBody>
+                    {rows.map((row) => (
+                      <Table.Tr
+                        key={row.request_no ?? `refusal ${row.refusal_no}`}
+                        style={{ cursor: "pointer" }}
+                        onClick={() => {
+                          // Who marks a text to copy it opens nothing.
+                          if (String(getSelection()) === "") navigate(requestAddress(shownOf(row), asked));
+                        }}
+                      >
+                        <Table.Td>{format.time(row.finished_at)}</Table.Td>
+                        <Table.Td>
+                          <StateBadge state={row.state} label={t(`requests.state.${row.state}`)} />
+                          {row.error_code && <Text size="xs">{row.error_code}</Text>}
+                        </Table.Td>
+                        <Table.Td>{row.consumer ?? t("requests.project_key")}</Table.Td>
+                        <Table.Td>{row.model}</Table.Td>
+                        <Table.Td>
+                          {`${format.number(row.input_tokens)} / ${format.number(tokensOut(row))}`}
+                        </Table.Td>
+                        <Table.Td>{row.state === "refused" ? "–" : format.duration(row.wait_ms)}</Table.Td>
+                        <Table.Td>
+                          {row.state === "refused" ? "–" : format.duration(row.duration_ms)}
+                        </Table.Td>
+                        <Table.Td>
+                          {/* For the keyboard: its click is the row's. */}
+                          <Button
+                            variant="subtle"
+                            size="compact-xs"
+                            aria-label={t("requests.open", { id: row.request_id })}
+                          >
+                            {row.request_id}
+                          </Button>
+                        </Table.Td>
+                      </Table.Tr>
+                    ))}
+                  </VirtualBody>
+                </Table>
+              </ListFrame>
+            )}
+          </>
+        )}
+      </Loaded>
       {requests.hasNextPage && (
         <Group justify="center">
           <Button
