@@ -615,6 +615,19 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await page.getByRole("button", { name: "Load again" }).click();
     await page.getByRole("heading", { level: 1, name: "Usage" }).waitFor();
 
+    // What is loaded by itself takes neither its page nor the menu along.
+    await page.route(/\/assets\/(find|day_curve|series_chart)-.*\.js/, (route) => route.abort());
+    await page.keyboard.press("Control+K");
+    const missing = page.getByRole("alert").filter({ hasText: "A part of this page could not be shown" });
+    await missing.waitFor();
+    expect(await page.getByRole("heading", { level: 1, name: "Usage" }).isVisible()).toBe(true);
+    await missing.getByRole("button", { name: "Close" }).click();
+    await missing.waitFor({ state: "detached" });
+    await link("Quota");
+    await missing.waitFor();
+    await page.getByRole("region", { name: /^gemma-4-31b-it/ }).first().waitFor();
+    await page.unrouteAll();
+
     await link("Consumers");
     await page.getByRole("button", { name: "Add consumer" }).click();
     await page.getByRole("dialog", { name: "Add consumer" }).getByLabel("Name").fill("half-typed");

@@ -34,6 +34,8 @@ export const en = {
     stale: "As of {{at}}: the project does not answer; trying again.",
     page: "This page could not be shown",
     page_how: "A part of it could not be loaded, perhaps because a newer console has been put in its place.",
+    part: "A part of this page could not be shown",
+    part_how: "It could not be loaded, perhaps because a newer console has been put in its place.",
     reload: "Load again",
   },
   /** Why a key or a lane is not used: the command line says the same. */

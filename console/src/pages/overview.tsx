@@ -7,6 +7,7 @@ import type { Alert, Lane, LanesAnswer, Overview, Percentiles } from "../api/sha
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { titleOf } from "../parts/alert_words.ts";
+import { PartBoundary } from "../parts/error_boundary.tsx";
 import { blockReason } from "../parts/block_words.ts";
 import { grouped } from "../parts/grouped.ts";
 import { fullness } from "../parts/lane_order.ts";
@@ -50,9 +51,11 @@ export default function OverviewPage() {
           <Stack gap="lg">
             {(holding || !(hour.has_keys && hour.has_consumers && hour.has_requests)) && (
               <Part title={t("overview.first")}>
-                <Suspense fallback={<Waiting />}>
-                  <FirstSteps hour={hour} hold={setHolding} />
-                </Suspense>
+                <PartBoundary>
+                  <Suspense fallback={<Waiting />}>
+                    <FirstSteps hour={hour} hold={setHolding} />
+                  </Suspense>
+                </PartBoundary>
               </Part>
             )}
             <Health
