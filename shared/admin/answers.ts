@@ -479,6 +479,14 @@ export interface ModelRow {
   rpm: number | null;
   tpm: number | null;
   rpd: number | null;
+  /** Of each minute and day, what interactive callers leave to batch that waits; 0 to 0.9, as the next two. */
+  batch_floor: number;
+  /** Starts of each minute that batch leaves unused. */
+  interactive_floor: number;
+  /** Of each minute, what batch leaves unused. */
+  interactive_reserve: number;
+  /** Of each day, what batch leaves to interactive callers. */
+  interactive_reserve_day: number;
 }
 
 export interface LimitsAnswer {

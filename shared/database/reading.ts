@@ -242,7 +242,7 @@ const limitValues = {
   rpd: z.number().nullable(),
 };
 /** How a model's minute and day are shared between the classes: three shares from 0 to 0.9, and starts a minute. */
-const shares = z.object({
+export const shares = z.object({
   /** Of each minute and day, what interactive callers leave to batch that waits. */
   batch_floor: z.number(),
   /** Starts of each minute that batch leaves unused. */

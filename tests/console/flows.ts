@@ -105,7 +105,9 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
   async "a model's limits are changed, and a table of limits is pasted"({ screen, sql, no }) {
     const { page } = screen;
     const limits = async () =>
-      (await sql`select rpm, tpm, rpd from public.google_ai_model_limits where model = ${OTHER_MODEL}`)[0];
+      (await sql`select rpm, tpm, rpd, batch_floor, interactive_floor, interactive_reserve_day from public.google_ai_model_limits where model = ${OTHER_MODEL}`)[
+        0
+      ];
     const before = await limits();
     try {
       await screen.open("keys");
@@ -113,10 +115,17 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
         .click();
       const changing = screen.dialog(screen.t("keys.change_one", { name: OTHER_MODEL }));
       await screen.field("keys.rpm", changing).fill(String(1_000 + no));
+      await screen.field("keys.batch_floor", changing).fill("7");
+      await screen.field("keys.interactive_floor", changing).fill("3");
       await screen.check();
       await screen.button("save", changing).click();
       await changing.waitFor({ state: "detached" });
-      expect((await limits())!.rpm).toBe(1_000 + no);
+      expect(await limits()).toEqual({
+        ...before,
+        rpm: 1_000 + no,
+        batch_floor: 0.07,
+        interactive_floor: 3,
+      });
 
       await screen.button("limits_import.open").click();
       const importing = screen.dialog(screen.t("limits_import.open"));
