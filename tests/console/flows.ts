@@ -144,6 +144,39 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
     }
   },
 
+  async "a model is added, and a key's failed calls are looked at"({ screen, stack, sql, no }) {
+    const { page } = screen;
+    const model = `new-model-${no}`;
+    await screen.open("keys");
+    await screen.button("keys.add_model").click();
+    const adding = screen.dialog(screen.t("keys.add_model"));
+    await screen.field("keys.model_name", adding).fill(OTHER_MODEL);
+    await adding.getByText(screen.t("keys.model_known")).waitFor();
+    await screen.field("keys.model_name", adding).fill(model);
+    await screen.check();
+    await screen.button("keys.add_model", adding).click();
+    // What it may is asked for next.
+    const changing = screen.dialog(screen.t("keys.change_one", { name: model }));
+    await screen.field("keys.rpm", changing).fill("5");
+    await screen.button("save", changing).click();
+    await changing.waitFor({ state: "detached" });
+    const [added] = await sql`delete from public.google_ai_model_limits where model = ${model} returning rpm`;
+    expect(added!.rpm).toBe(5);
+
+    const [key] =
+      await sql`select key_alias from public.google_ai_api_keys where is_active order by priority, key_alias limit 1`;
+    await page.getByRole("link", { name: `${screen.t("keys.failures")}: ${key!.key_alias}`, exact: true })
+      .click();
+    await page.getByRole("heading", { level: 1, name: screen.t("requests.title") }).waitFor();
+    expect(await page.getByLabel(screen.t("requests.key"), { exact: true }).inputValue()).toBe(
+      key!.key_alias,
+    );
+    await expect.poll(() => page.url()).toContain("outcome=failed");
+    // The address keeps the filter for whoever comes to the page next.
+    await page.goto(stack.console!.url);
+    await page.getByRole("banner").waitFor();
+  },
+
   async "a lane's limit is changed where it is seen"(at) {
     const { screen, sql, no } = at;
     const { page } = screen;

@@ -160,6 +160,11 @@ export const en = {
     remove_about:
       "{{name}} is not used any more from the next call on. What it did stays in the log; its secret goes if it is stored here.",
     failed: "Not saved",
+    failures: "Failed calls",
+    add_model: "Add model",
+    model_name: "Name of the model",
+    model_name_about: "As its provider calls it, for example gemini-3.5-flash.",
+    model_known: "There is a model of that name.",
     models: "Models",
     rpm: "Requests a minute",
     tpm: "Input tokens a minute",

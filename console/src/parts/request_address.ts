@@ -12,7 +12,8 @@ export function requestAddress(shown: Shown | undefined, filter: Record<string, 
     if (shown.consumer !== null) given.set("by", shown.consumer);
   }
   const path = shown === undefined ? "" : `/${"request_no" in shown ? shown.request_no : REFUSED}`;
-  return `/requests${path}${given.size === 0 ? "" : `?${given}`}`;
+  // With a question mark in any case: without one the router leaves the parameters that were there.
+  return `/requests${path}?${given}`;
 }
 
 /** What the page's address shows. */
