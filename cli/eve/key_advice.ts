@@ -1,5 +1,6 @@
 /** Why a key is not used, and what to do about it: the same words for every command that looks at keys. */
 import { SEEDED_OFF } from "../../local/seeded_notes.ts";
+import { blockWords } from "../../shared/contract/block.ts";
 import type { KeyState } from "../../shared/database/reading.ts";
 import { isStageName } from "../../shared/stages/stage_name.ts";
 import { isStoredKeyName } from "../../shared/stages/stored_key_name.ts";
@@ -10,15 +11,6 @@ export interface Trouble {
   why: string;
   todo: string;
 }
-
-const REASONS: Readonly<Record<string, string>> = {
-  key_invalid: "upstream does not know its secret: it is mistyped, or the key was deleted there",
-  key_leaked: "upstream has found its secret published",
-  key_suspended: "upstream has suspended it",
-  key_restricted: "the key's restrictions at upstream do not allow it",
-  service_disabled: "the API is switched off in its project at upstream",
-  credits_depleted: "its credits are spent",
-};
 
 /** Of a key that is kept in the database. */
 export const UNREADABLE = "its secret in the database cannot be decrypted with this ADMIN_SECRET_KEY";
@@ -80,10 +72,11 @@ export function troubleOf(key: KeyState, url: string): Trouble | null {
   }
 }
 
-function because(reason: string | null): string {
+/** In words, and as it is kept, by which docs/adding-keys-and-models.md has it. */
+export function because(reason: string | null): string {
   if (reason === null) return "no reason is given";
-  const words = REASONS[reason];
-  return words === undefined ? reason : `${words} (${reason})`;
+  const words = blockWords(reason);
+  return words === null ? reason : `${words} (${reason})`;
 }
 
 function adviceFor(reason: string | null, set: string, enable: string, called: string): string {

@@ -1,4 +1,5 @@
 import type { LaneState } from "../../shared/database/reading.ts";
+import { because } from "./key_advice.ts";
 import { count, green, instant, red, table, yellow } from "./table.ts";
 
 /** Lanes as a table: what is left of the minute and of the day, of how much. */
@@ -36,7 +37,7 @@ function stateOf(lane: LaneState): string {
     case "paused":
       return red(
         `paused ${lane.blocked_until === "infinity" ? "" : "until "}${instant(lane.blocked_until)}: ${
-          lane.blocked_reason ?? ""
+          because(lane.blocked_reason)
         }`,
       );
     case "no_quota":

@@ -35,6 +35,9 @@ const readableGrey: CSSVariablesResolver = () => ({
   },
 });
 
+/** As long as a person looks at nothing elsewhere (api/api.ts). */
+const AUTH_TIMEOUT_MS = 8_000;
+
 const root = createRoot(document.getElementById("root")!);
 
 function show(config: Config): void {
@@ -44,6 +47,7 @@ function show(config: Config): void {
     headers: { apikey: config.publishableKey },
     storageKey: `sb-${new URL(config.supabaseUrl).hostname.split(".")[0]}-auth-token`,
     detectSessionInUrl: false,
+    fetch: (input, init) => fetch(input, { ...init, signal: AbortSignal.timeout(AUTH_TIMEOUT_MS) }),
   });
   const context = {
     config,

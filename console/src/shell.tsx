@@ -41,6 +41,7 @@ import type { Me } from "./api/shapes.ts";
 import { signOut } from "./session.ts";
 import { useConsole } from "./console_context.tsx";
 import { chooseLanguage, type Language, LANGUAGES } from "./i18n/language.ts";
+import { PartBoundary } from "./parts/error_boundary.tsx";
 import { EVERY_MS } from "./queries.ts";
 
 const Find = lazy(() => import("./parts/find.tsx"));
@@ -125,9 +126,11 @@ export function Shell({ me, children }: { me: Me; children: ReactNode }) {
       <AppShell.Main ref={main} id="content" tabIndex={-1} style={{ outline: "none" }}>
         <Offline />
         {finding && (
-          <Suspense>
-            <Find close={endFinding} />
-          </Suspense>
+          <PartBoundary close={endFinding}>
+            <Suspense>
+              <Find close={endFinding} />
+            </Suspense>
+          </PartBoundary>
         )}
         {children}
       </AppShell.Main>

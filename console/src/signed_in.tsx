@@ -47,12 +47,13 @@ function Pages() {
     queryFn: ({ signal }) => api.get("/me", {}, signal),
     staleTime: 60_000,
   });
-  const status = me.error instanceof ApiError ? me.error.status : undefined;
+  const problem = me.error ?? me.failureReason;
+  const status = problem instanceof ApiError ? problem.status : undefined;
   if (status === 403) return <NotAdministrator />;
   // Who it is stays known when a later look fails.
   if (me.data === undefined) {
-    return me.error && status !== 401
-      ? <ErrorState error={me.error} retry={() => me.refetch()} />
+    return problem && status !== 401
+      ? <ErrorState error={problem} retry={() => me.refetch()} />
       : <Waiting />;
   }
   return (

@@ -412,19 +412,23 @@ export interface Overview {
   wait_ms: Percentiles;
   latency_ms: Percentiles;
   errors: { code: string; times: number }[];
+  /** Those that are not used although nobody switched them off. `until` null: until a person does something about it. */
+  bad_keys: { name: string; reason: string; until: string | null }[];
   has_keys: boolean;
   has_consumers: boolean;
   has_requests: boolean;
 }
 
 export interface Found {
-  kind: "request" | "job" | "chat" | "post";
-  /** Of a request its number. */
+  kind: "request" | "refusal" | "job" | "chat" | "post";
+  /** Of a request its number; of a refused one the id that its caller gave it. */
   id: string;
   name: string | null;
   at: string | null;
   /** Of a post whose it is; null of all else. */
   tenant_id: string | null;
+  /** Of a refused request whose it was; null of all else, and where it came with the project's key. */
+  consumer: string | null;
 }
 
 export interface KeyOfPool {
@@ -475,6 +479,14 @@ export interface ModelRow {
   rpm: number | null;
   tpm: number | null;
   rpd: number | null;
+  /** Of each minute and day, what interactive callers leave to batch that waits; 0 to 0.9, as the next two. */
+  batch_floor: number;
+  /** Starts of each minute that batch leaves unused. */
+  interactive_floor: number;
+  /** Of each minute, what batch leaves unused. */
+  interactive_reserve: number;
+  /** Of each day, what batch leaves to interactive callers. */
+  interactive_reserve_day: number;
 }
 
 export interface LimitsAnswer {

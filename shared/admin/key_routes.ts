@@ -21,6 +21,7 @@ const secretName = z.string().regex(/^[A-Z][A-Z0-9_]{0,127}$/, "must have capita
 /** Of a secret that is stored here. */
 const storedName = z.string().regex(/^stored:[0-9a-f-]{36}$/);
 const limit = z.number().int().min(0).max(2_147_483_647).nullable();
+const share = z.number().min(0).max(0.9);
 /** Google's own table has some 3,000. */
 const MAX_TABLE_CHARS = 200_000;
 const usd = z.number().min(0).max(1_000_000).nullable();
@@ -141,7 +142,16 @@ export const keyRoutes = [
         max_output_tokens: z.number().int().min(1).max(10_000_000).nullable(),
       }).partial(),
       // Of the quota project that is named, or of all; `seen` has those limits too.
-      limits: z.strictObject({ rpm: limit, tpm: limit, rpd: limit }).partial().optional(),
+      limits: z.strictObject({
+        rpm: limit,
+        tpm: limit,
+        rpd: limit,
+        // Of all: a quota project has none of its own.
+        batch_floor: share,
+        interactive_floor: z.number().int().min(0).max(2_147_483_647),
+        interactive_reserve: share,
+        interactive_reserve_day: share,
+      }).partial().optional(),
       quota_project: text.nullish(),
     }),
     async ({ dependencies, administrator }, { model, seen, changes, limits, quota_project }) => ({

@@ -1,6 +1,7 @@
 /** Keys of the pool, models and their prices, as people edit them. Names are those of the SQL answers. */
 import * as z from "zod";
 import type { EncryptedKey } from "./stages.ts";
+import { type Shares, shares } from "./reading.ts";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";
 
@@ -33,6 +34,7 @@ const model = z.object({
   supports_json: z.boolean(),
   supports_tools: z.boolean(),
   supports_thinking: z.boolean(),
+  ...shares.shape,
   max_output_tokens: z.number().nullable(),
   rpm: z.number().nullable(),
   tpm: z.number().nullable(),
@@ -90,7 +92,11 @@ export interface KeyPool {
     name: string,
     seen: Partial<ModelRow>,
     changes: Partial<ModelRow>,
-    of?: { limits?: Partial<Pick<ModelRow, "rpm" | "tpm" | "rpd">>; quotaProject?: string; notes?: string },
+    of?: {
+      limits?: Partial<Pick<ModelRow, "rpm" | "tpm" | "rpd"> & Shares>;
+      quotaProject?: string;
+      notes?: string;
+    },
   ): Promise<ModelRow>;
   prices(): Promise<ModelPrice[]>;
   /** As of today. `seen`: of the price that was there; of a model without one, nulls. */

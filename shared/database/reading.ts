@@ -242,7 +242,7 @@ const limitValues = {
   rpd: z.number().nullable(),
 };
 /** How a model's minute and day are shared between the classes: three shares from 0 to 0.9, and starts a minute. */
-const shares = z.object({
+export const shares = z.object({
   /** Of each minute and day, what interactive callers leave to batch that waits. */
   batch_floor: z.number(),
   /** Starts of each minute that batch leaves unused. */
@@ -427,6 +427,8 @@ const overview = z.object({
   /** Of those that succeeded, what upstream took. */
   latency_ms: percentiles,
   errors: z.array(z.object({ code: z.string(), times: z.number() })),
+  /** Those that are not used although nobody switched them off. `until` null: until a person does something about it. */
+  bad_keys: z.array(z.object({ name: z.string(), reason: z.string(), until: z.string().nullable() })),
   has_keys: z.boolean(),
   has_consumers: z.boolean(),
   has_requests: z.boolean(),
@@ -451,13 +453,15 @@ const usageParts = z.object({
 export type UsageParts = z.output<typeof usageParts>;
 
 const found = z.object({
-  kind: z.enum(["request", "job", "chat", "post"]),
-  /** Of a request its number. */
+  kind: z.enum(["request", "refusal", "job", "chat", "post"]),
+  /** Of a request its number; of a refused one the id that its caller gave it. */
   id: z.string(),
   name: z.string().nullable(),
   at: z.string().nullable(),
   /** Of a post whose it is; null of all else. */
   tenant_id: z.string().nullable(),
+  /** Of a refused request whose it was; null of all else, and where it came with the project's key. */
+  consumer: z.string().nullable(),
 });
 export type Found = z.output<typeof found>;
 

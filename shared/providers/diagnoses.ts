@@ -1,4 +1,4 @@
-import type { Lasting } from "../contract/block.ts";
+import type { BlockReason, Lasting } from "../contract/block.ts";
 import type { Diagnosis } from "./provider.ts";
 
 /** A refusal for lack of quota that names no time: a whole minute. */
@@ -11,7 +11,7 @@ const LONGEST_BLOCK_MS = 86_400_000;
 export const UNEXPLAINED_DENIAL_MS = 600_000;
 
 /** The key is of no use, for anything. */
-export function badKey(reason: string): Diagnosis {
+export function badKey(reason: BlockReason): Diagnosis {
   return {
     fault: "key",
     retryable: true,
@@ -21,7 +21,7 @@ export function badKey(reason: string): Diagnosis {
 }
 
 /** The key is good, but not for this model. */
-export function noSuchModel(reason: string, lasts: Lasting): Diagnosis {
+export function noSuchModel(reason: BlockReason, lasts: Lasting): Diagnosis {
   return {
     fault: "key_model",
     retryable: true,

@@ -165,7 +165,7 @@ as $$
     'supports_json', (model_json.model).supports_json, 'supports_tools', (model_json.model).supports_tools,
     'supports_thinking', (model_json.model).supports_thinking, 'max_output_tokens', (model_json.model).max_output_tokens,
     'rpm', (model_json.model).rpm, 'tpm', (model_json.model).tpm, 'rpd', (model_json.model).rpd
-  );
+  ) || eve.shares_of(model_json.model);
 $$;
 comment on function eve.model_json is 'A model, by the fields that people edit.';
 

@@ -150,6 +150,25 @@ as $$
       where r.state = 'succeeded' and r.latency_ms is not null
     ),
     'errors', coalesce((select jsonb_agg(to_jsonb(e) order by e.times desc, e.code) from errors e), '[]'),
+    -- Upstream rejected it, or said to leave it alone for a while, or it has no secret. Not what a person switched off.
+    'bad_keys', coalesce(
+      (
+        select jsonb_agg(to_jsonb(b) order by b.name)
+        from (
+          select coalesce(k.key_alias, k.id::text) as name, coalesce(k.blocked_reason, 'secret_missing') as reason,
+            case when k.is_active then k.blocked_until end as until
+          from clock c
+          cross join public.google_ai_api_keys k
+          where case
+            when k.is_active then k.env_var_name is null or k.blocked_until > c.at
+            else k.blocked_reason is not null
+          end
+          order by name
+          limit 20
+        ) b
+      ),
+      '[]'
+    ),
     'has_keys', exists (select from public.google_ai_api_keys k where k.is_active),
     'has_consumers', exists (select from eve.consumers c where c.kind <> 'project'),
     'has_requests', exists (select from eve.requests) or exists (select from eve.inflight)
@@ -182,7 +201,7 @@ begin
   select coalesce(jsonb_agg(to_jsonb(f)), '[]') into v_found
   from (
     (
-      select 'request' as kind, r.request_no::text as id, r.request_id as name, r.finished_at as at, null::text as tenant_id
+      select 'request' as kind, r.request_no::text as id, r.request_id as name, r.finished_at as at, null::text as tenant_id, null::text as consumer
       from eve.requests r
       where r.request_id = v_id or r.request_no = v_no
       order by r.finished_at desc
@@ -190,22 +209,43 @@ begin
     )
     union all
     (
-      select 'request', i.request_no::text, i.request_id, i.received_at, null
+      select 'request', i.request_no::text, i.request_id, i.received_at, null, null
       from eve.inflight i
       where i.request_id = v_id
       limit 10
     )
     union all
-    select 'job', j.id::text, j.request_id, j.submitted_at, null from eve.jobs j where j.id = v_uuid
+    (
+      -- What was let in after all is found as a request, which tells of its refusals.
+      select 'refusal', f.request_id, f.request_id, max(f.refused_at), null, coalesce(c.name, f.consumer_id::text)
+      from eve.refusals f
+      left join eve.consumers c on c.id = f.consumer_id
+      where f.request_id = v_id
+        and not exists (
+          select
+          from eve.requests r
+          where r.request_id = v_id and r.consumer_id is not distinct from f.consumer_id
+        )
+        and not exists (
+          select
+          from eve.inflight i
+          where i.request_id = v_id and i.consumer_id is not distinct from f.consumer_id
+        )
+      group by f.request_id, f.consumer_id, c.name
+      order by max(f.refused_at) desc
+      limit 10
+    )
     union all
-    select 'chat', c.id::text, null, c.created_at, null from public.chats c where c.id = v_uuid
+    select 'job', j.id::text, j.request_id, j.submitted_at, null, null from eve.jobs j where j.id = v_uuid
     union all
-    select 'post', p.id::text, p.external_id, p.created_at, p.tenant_id from public.posts p where p.id = v_uuid
+    select 'chat', c.id::text, null, c.created_at, null, null from public.chats c where c.id = v_uuid
+    union all
+    select 'post', p.id::text, p.external_id, p.created_at, p.tenant_id, null from public.posts p where p.id = v_uuid
   ) f;
   return v_found;
 end;
 $$;
-comment on function public.eve_find is 'What has this id: requests by their caller''s id or their number, a job, a chat, a post.';
+comment on function public.eve_find is 'What has this id: requests by their caller''s id or their number, refused ones by the id, a job, a chat, a post.';
 
 do $$
 declare

@@ -615,6 +615,19 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await page.getByRole("button", { name: "Load again" }).click();
     await page.getByRole("heading", { level: 1, name: "Usage" }).waitFor();
 
+    // What is loaded by itself takes neither its page nor the menu along.
+    await page.route(/\/assets\/(find|day_curve|series_chart)-.*\.js/, (route) => route.abort());
+    await page.keyboard.press("Control+K");
+    const missing = page.getByRole("alert").filter({ hasText: "A part of this page could not be shown" });
+    await missing.waitFor();
+    expect(await page.getByRole("heading", { level: 1, name: "Usage" }).isVisible()).toBe(true);
+    await missing.getByRole("button", { name: "Close" }).click();
+    await missing.waitFor({ state: "detached" });
+    await link("Quota");
+    await missing.waitFor();
+    await page.getByRole("region", { name: /^gemma-4-31b-it/ }).first().waitFor();
+    await page.unrouteAll();
+
     await link("Consumers");
     await page.getByRole("button", { name: "Add consumer" }).click();
     await page.getByRole("dialog", { name: "Add consumer" }).getByLabel("Name").fill("half-typed");
@@ -639,6 +652,61 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await page.context().setOffline(false);
     await expect.poll(() => page.getByText("You are offline").count()).toBe(0);
     await page.context().close();
+  });
+
+  test("on every page with a list one is told as soon as there is no answer, before it is asked for again", async () => {
+    const other = await openPage(browser);
+    const { page } = other;
+    try {
+      // Asked for the third time nobody answers, and nobody gives up: what waits for that is never told.
+      await page.addInitScript("AbortSignal.timeout = () => new AbortController().signal");
+      await signIn(page, stack.console!.url, stack.console!.administrator);
+      await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
+      const asked = new Map<string, number>();
+      await page.route(/functions\/v1\/(admin|api)\//, async (route) => {
+        const url = route.request().url();
+        asked.set(url, (asked.get(url) ?? 0) + 1);
+        if (asked.get(url)! <= 2) await route.abort();
+      });
+      const told = page.getByRole("main").getByText(/project does not answer/).first();
+      const isTold = async (address: string, heading: string) => {
+        asked.clear();
+        await page.evaluate(`location.hash = "#${address}"`);
+        await page.getByRole("heading", { level: 1, name: heading }).waitFor();
+        await told.waitFor().catch((error) => {
+          throw new Error(`${address} does not say that there is no answer`, { cause: error });
+        });
+      };
+      for (const name of PAGES.filter((name) => name !== "Playground")) {
+        await isTold(name === "Keys and models" ? "/keys" : `/${name.toLowerCase()}`, name);
+      }
+      await isTold("/chats/00000000-0000-4000-8000-000000000000", "Chats");
+      for (const part of ["batches", "webhooks", "dead_letters"]) {
+        await page.evaluate(`location.hash = "#/playground"`);
+        await page.getByRole("heading", { level: 1, name: "Playground" }).waitFor();
+        await isTold(`/jobs/part/${part}`, "Jobs");
+      }
+    } finally {
+      await page.context().close();
+    }
+  });
+
+  test("signing in to a project that does not answer is given up after eight seconds", async () => {
+    const other = await openPage(browser);
+    const { page } = other;
+    try {
+      // Eight seconds of waiting pass at once; longer ones do not.
+      await page.addInitScript(`AbortSignal.timeout = (ms) => {
+        const limit = new AbortController();
+        if (ms <= 8000) setTimeout(() => limit.abort(new DOMException("too long", "TimeoutError")), 50);
+        return limit.signal;
+      }`);
+      await page.route("**/auth/v1/token**", () => {});
+      await signIn(page, stack.console!.url, stack.console!.administrator);
+      await page.getByText(/^The project does not answer/).waitFor();
+    } finally {
+      await page.context().close();
+    }
   });
 
   test("a consumer is given files of a tenant, and a signed-in user becomes its member", async () => {
@@ -895,10 +963,12 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       await page.getByLabel("Consumer", { exact: true }).fill("");
 
       await database`
-        update eve.lanes set blocked_until = now() + interval '1 hour', blocked_reason = 'upstream_rate_limited'
+        update eve.lanes set blocked_until = now() + interval '1 hour', blocked_reason = 'upstream_minute_quota'
         where model = 'gemma-4-31b-it'`;
       await open("Quota");
-      await page.getByRole("region", { name: /^gemma-4-31b-it/ }).first().getByText(/ 0 free now/).waitFor();
+      const lane = page.getByRole("region", { name: /^gemma-4-31b-it/ }).first();
+      await lane.getByText(/ 0 free now/).waitFor();
+      await lane.getByText(/upstream said that the minute's quota is used up/).waitFor();
     } finally {
       await database`update eve.lanes set blocked_until = null, blocked_reason = null`;
       await database.end();
@@ -943,6 +1013,45 @@ describe.skipIf(!CAN_RUN)("the console", () => {
         "gemma-4-31b-it",
       );
     } finally {
+      await database.end();
+    }
+  });
+
+  test("the overview calls well only what it knows: alerts that are not answered and keys that are blocked are told", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    const other = await openPage(browser);
+    const { page } = other;
+    try {
+      // What other tests have left wrong is over.
+      await database`update eve.alerts set closed_at = now() where closed_at is null`;
+      await database`update eve.requests set finished_at = finished_at - interval '2 hours' where state = 'failed'`;
+      await signIn(page, stack.console!.url, stack.console!.administrator);
+      const health = page.getByRole("region", { name: "Health", exact: true });
+      await health.getByText("All is well").waitFor();
+      await page.route("**/functions/v1/admin/alerts?*", (route) => route.abort());
+      await page.reload();
+      await health.getByText("No answer yet about: Alerts.").waitFor();
+      await health.getByText("Not known", { exact: true }).waitFor();
+      expect(await health.getByText("All is well").count()).toBe(0);
+      // For lack of an answer nothing of what is known to be wrong is left out.
+      const [key] = await database`
+        update public.google_ai_api_keys set blocked_until = eve.clock() + interval '1 hour', blocked_reason = 'permission_denied'
+        where id = (select id from public.google_ai_api_keys where is_active and env_var_name not like 'stage:%' order by priority limit 1)
+        returning key_alias`;
+      await page.reload();
+      await health.getByText("Something needs you").waitFor();
+      await health.getByText(
+        new RegExp(
+          `^Key ${key!.key_alias} is not used until .*: upstream did not allow it, and did not say why$`,
+        ),
+      ).waitFor();
+      await page.unrouteAll();
+      await expect.poll(() => health.getByText(/No answer yet/).count()).toBe(0);
+    } finally {
+      await database`
+        update public.google_ai_api_keys set blocked_until = null, blocked_reason = null
+        where blocked_reason = 'permission_denied'`;
+      await page.context().close();
       await database.end();
     }
   });

@@ -105,7 +105,9 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
   async "a model's limits are changed, and a table of limits is pasted"({ screen, sql, no }) {
     const { page } = screen;
     const limits = async () =>
-      (await sql`select rpm, tpm, rpd from public.google_ai_model_limits where model = ${OTHER_MODEL}`)[0];
+      (await sql`select rpm, tpm, rpd, batch_floor, interactive_floor, interactive_reserve_day from public.google_ai_model_limits where model = ${OTHER_MODEL}`)[
+        0
+      ];
     const before = await limits();
     try {
       await screen.open("keys");
@@ -113,10 +115,17 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
         .click();
       const changing = screen.dialog(screen.t("keys.change_one", { name: OTHER_MODEL }));
       await screen.field("keys.rpm", changing).fill(String(1_000 + no));
+      await screen.field("keys.batch_floor", changing).fill("7");
+      await screen.field("keys.interactive_floor", changing).fill("3");
       await screen.check();
       await screen.button("save", changing).click();
       await changing.waitFor({ state: "detached" });
-      expect((await limits())!.rpm).toBe(1_000 + no);
+      expect(await limits()).toEqual({
+        ...before,
+        rpm: 1_000 + no,
+        batch_floor: 0.07,
+        interactive_floor: 3,
+      });
 
       await screen.button("limits_import.open").click();
       const importing = screen.dialog(screen.t("limits_import.open"));
@@ -133,6 +142,39 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
         sql(before as Record<string, number>)
       } where model = ${OTHER_MODEL}`;
     }
+  },
+
+  async "a model is added, and a key's failed calls are looked at"({ screen, stack, sql, no }) {
+    const { page } = screen;
+    const model = `new-model-${no}`;
+    await screen.open("keys");
+    await screen.button("keys.add_model").click();
+    const adding = screen.dialog(screen.t("keys.add_model"));
+    await screen.field("keys.model_name", adding).fill(OTHER_MODEL);
+    await adding.getByText(screen.t("keys.model_known")).waitFor();
+    await screen.field("keys.model_name", adding).fill(model);
+    await screen.check();
+    await screen.button("keys.add_model", adding).click();
+    // What it may is asked for next.
+    const changing = screen.dialog(screen.t("keys.change_one", { name: model }));
+    await screen.field("keys.rpm", changing).fill("5");
+    await screen.button("save", changing).click();
+    await changing.waitFor({ state: "detached" });
+    const [added] = await sql`delete from public.google_ai_model_limits where model = ${model} returning rpm`;
+    expect(added!.rpm).toBe(5);
+
+    const [key] =
+      await sql`select key_alias from public.google_ai_api_keys where is_active order by priority, key_alias limit 1`;
+    await page.getByRole("link", { name: `${screen.t("keys.failures")}: ${key!.key_alias}`, exact: true })
+      .click();
+    await page.getByRole("heading", { level: 1, name: screen.t("requests.title") }).waitFor();
+    expect(await page.getByLabel(screen.t("requests.key"), { exact: true }).inputValue()).toBe(
+      key!.key_alias,
+    );
+    await expect.poll(() => page.url()).toContain("outcome=failed");
+    // The address keeps the filter for whoever comes to the page next.
+    await page.goto(stack.console!.url);
+    await page.getByRole("banner").waitFor();
   },
 
   async "a lane's limit is changed where it is seen"(at) {
@@ -184,6 +226,62 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
     await call(at, { request_id: `told-${no}` });
     await page.getByRole("button", { name: screen.t("requests.open", { id: `told-${no}` }) }).waitFor();
     await page.getByRole("switch", { name: screen.t("requests.live") }).uncheck();
+  },
+
+  async "why a call was refused is found by its id, and by a click on its row"(at) {
+    const { screen, stack, sql, no } = at;
+    const { page } = screen;
+    const name = `refused-${no}`;
+    const added = { name, kind: "service", requests_per_day: 1 };
+    const { secret } = await (await stack.invoke("admin/consumers/add", added)).json();
+    const statuses = [];
+    for (const id of ["first", "second/100%"]) {
+      const answer = await fetch(`${stack.url}/functions/v1/llm-invoke`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
+        body: JSON.stringify({ model: MODEL, prompt: "Hello", request_id: `${id}-${no}`, max_wait_ms: 0 }),
+      });
+      await answer.body?.cancel();
+      statuses.push(answer.status);
+    }
+    expect(statuses).toEqual([200, 429]);
+    const refused = `second/100%-${no}`;
+    const told = async () => {
+      const detail = screen.dialog(screen.t("requests.one_refused", { id: refused }));
+      await detail.getByText(
+        screen.t("requests.refused_by", { limit: screen.t("requests.limits.consumer_requests") }),
+      ).waitFor();
+      await detail.getByText(screen.like("requests.fits")).waitFor();
+      await detail.getByText(
+        screen.look.language === "ru"
+          ? screen.t("codes.budget_exhausted" as "codes.not_found")
+          : "The budget of this consumer or token is spent.",
+      ).waitFor();
+      await screen.check();
+      await screen.button("close", detail).click();
+      await detail.waitFor({ state: "detached" });
+    };
+    await screen.open("requests");
+    await screen.field("requests.request_id").fill(refused);
+    await page.getByRole("row").filter({ hasText: refused }).getByText(name, { exact: true }).click();
+    await told();
+    // The filter is as it was.
+    expect(await screen.field("requests.request_id").inputValue()).toBe(refused);
+    await screen.field("requests.request_id").fill("");
+    await screen.open("overview");
+    await page.keyboard.press("Control+K");
+    const finding = screen.dialog(screen.t("find.title"));
+    await screen.field("find.id", finding).fill(refused);
+    await finding.getByRole("link", { name: refused }).click();
+    await told();
+    // What was let in after all is one thing, not two.
+    await page.keyboard.press("Control+K");
+    await screen.field("find.id", finding).fill(`first-${no}`);
+    await finding.getByRole("link", { name: `first-${no}` }).waitFor();
+    expect(await finding.getByRole("link").count()).toBe(1);
+    await page.keyboard.press("Escape");
+    await finding.waitFor({ state: "detached" });
+    await sql`delete from eve.consumers where name = ${name}`;
   },
 
   async "a consumer is added, given a token and a new secret, and removed"({ screen, sql, no }) {

@@ -7,7 +7,7 @@ import { CliFailure, misuse } from "../failure.ts";
 import { isOfInterest, laneTable } from "../lanes.ts";
 import { answered } from "../rows.ts";
 import { bold, count, dim, green, instant, pairs, red, table, yellow } from "../table.ts";
-import { troubleOf } from "../key_advice.ts";
+import { because, troubleOf } from "../key_advice.ts";
 import { readLimit } from "../values.ts";
 import { keyTestCommand } from "./key_check.ts";
 import { callFunction, refused } from "../function_call.ts";
@@ -112,7 +112,7 @@ export const keyCommands: Command[] = [
           "not used for",
           `${block.model}, ${
             block.blocked_until === "infinity" ? "for good" : `until ${instant(block.blocked_until)}`
-          }: ${block.reason}`,
+          }: ${because(block.reason)}`,
         ]),
         ["notes", key.notes ?? ""],
       ];

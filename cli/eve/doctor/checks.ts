@@ -5,7 +5,7 @@ import { isStoredKeyName } from "../../../shared/stages/stored_key_name.ts";
 import type { KeyState, ProjectFacts } from "../../../shared/database/reading.ts";
 import { bytes, counted, duration, instant } from "../table.ts";
 import { isLoopback } from "../connection.ts";
-import { howToSet, UNREADABLE } from "../key_advice.ts";
+import { because, howToSet, UNREADABLE } from "../key_advice.ts";
 import type { Facts, FunctionFacts } from "./facts.ts";
 
 export interface Check {
@@ -396,7 +396,7 @@ function secret(key: KeyState, { url, keysChecked: { done, why } }: Facts): Chec
     return key.state === "blocked"
       ? red(
         name,
-        `upstream rejects it: ${key.blocked_reason}`,
+        `upstream rejects it: ${because(key.blocked_reason)}`,
         "enter another one for its stage, in the console; see npm run eve -- providers list.",
       )
       : green(name, "it is kept for its stage; npm run eve -- providers list says how it is");
@@ -411,7 +411,7 @@ function secret(key: KeyState, { url, keysChecked: { done, why } }: Facts): Chec
   if (key.check?.outcome === "rejected" || (key.state === "blocked" && key.blocked_until === "infinity")) {
     return red(
       name,
-      `upstream rejects it: ${key.check?.reason ?? key.blocked_reason}`,
+      `upstream rejects it: ${because(key.check?.reason ?? key.blocked_reason)}`,
       `make a new key, and set it: ${
         howToSet(key, url)
       }. With another secret it is used again by itself; with this one, once it is fixed, after npm run eve -- keys enable ${called}`,
@@ -434,7 +434,7 @@ function secret(key: KeyState, { url, keysChecked: { done, why } }: Facts): Chec
   if (key.state === "blocked") {
     return yellow(
       name,
-      `it rests until ${instant(key.blocked_until)}: ${key.blocked_reason}`,
+      `it rests until ${instant(key.blocked_until)}: ${because(key.blocked_reason)}`,
       "it comes back by itself.",
     );
   }

@@ -40,12 +40,12 @@ const WRITE_TIMEOUT_MS = 30_000;
 /** @param name `admin`, or `api`, which serves files */
 export function createApi(config: Config, auth: Console["auth"], name: "admin" | "api" = "admin"): Api {
   async function send(path: string, init: RequestInit): Promise<Response> {
-    const { data } = await auth.getSession();
     const headers = new Headers(init.headers);
     headers.set("apikey", config.publishableKey);
-    if (data.session) headers.set("authorization", `Bearer ${data.session.access_token}`);
     let response: Response;
     try {
+      const { data } = await unlessOver(auth.getSession(), init.signal);
+      if (data.session) headers.set("authorization", `Bearer ${data.session.access_token}`);
       response = await fetch(`${config.supabaseUrl}/functions/v1/${config.functionPrefix}${name}${path}`, {
         ...init,
         headers,
@@ -80,6 +80,18 @@ export function createApi(config: Config, auth: Console["auth"], name: "admin" |
     },
     open: (path, body, signal) => send(path, { ...post(body), ...(signal && { signal }) }),
   };
+}
+
+/** As `work`, unless the signal is quicker: a session may have to be renewed first, which is tried again and again. */
+function unlessOver<Value>(work: Promise<Value>, signal: AbortSignal | null | undefined): Promise<Value> {
+  if (!signal) return work;
+  return Promise.race([
+    work,
+    new Promise<never>((_, reject) => {
+      if (signal.aborted) reject(signal.reason);
+      else signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    }),
+  ]);
 }
 
 function search(query: Query = {}): string {

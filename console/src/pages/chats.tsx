@@ -22,7 +22,7 @@ import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { useFileAddresses } from "../parts/file_addresses.ts";
 import { Page } from "../parts/page.tsx";
-import { EmptyState, ErrorState } from "../parts/states.tsx";
+import { EmptyState, Loaded } from "../parts/states.tsx";
 import { ListFrame } from "../parts/list_frame.tsx";
 import { VirtualBody } from "../parts/virtual_body.tsx";
 import { EVERY_MS } from "../queries.ts";
@@ -67,11 +67,12 @@ export default function ChatsPage({ chatId }: { chatId: string | undefined }) {
         <TextInput {...field("user_id")} />
         <TextInput {...field("consumer")} />
       </Group>
-      {chats.error && <ErrorState error={chats.error} retry={() => chats.refetch()} />}
-      {chats.data && rows.length === 0 && (
-        <EmptyState title={t("chats.empty")}>{t("chats.empty_how")}</EmptyState>
-      )}
-      {rows.length > 0 && <Chats rows={rows} showsText={showsText} />}
+      <Loaded query={chats}>
+        {() =>
+          rows.length === 0
+            ? <EmptyState title={t("chats.empty")}>{t("chats.empty_how")}</EmptyState>
+            : <Chats rows={rows} showsText={showsText} />}
+      </Loaded>
       {chats.hasNextPage && (
         <Group justify="center">
           <Button variant="default" loading={chats.isFetchingNextPage} onClick={() => chats.fetchNextPage()}>
@@ -167,44 +168,46 @@ function OneChat({ chatId }: { chatId: string }) {
   const first = pages.data?.pages[0];
   return (
     <Stack>
-      {pages.error && <ErrorState error={pages.error} retry={() => pages.refetch()} />}
-      {first && (
-        <>
-          <div>
-            <Text fw={600} style={{ overflowWrap: "anywhere" }}>{first.chat.title ?? first.chat.id}</Text>
-            {first.chat.description !== null && <Text size="sm">{first.chat.description}</Text>}
-            <Text size="sm" c="dimmed" className="figures">
-              {t("chats.cost", {
-                calls: format.number(first.cost.calls),
-                input: format.number(first.cost.input_tokens),
-                output: format.number(first.cost.output_tokens),
-              })}
-            </Text>
-          </div>
-          {!first.shows_text && <NoText />}
-          <Stack
-            component="ol"
-            gap="xs"
-            p={0}
-            m={0}
-            style={{ listStyle: "none" }}
-            aria-label={t("chats.messages")}
-          >
-            {pages.data?.pages.flatMap((page) => page.messages).map((message) => (
-              <Message key={message.id} message={message} />
-            ))}
-          </Stack>
-          {pages.hasNextPage && (
-            <Button
-              variant="default"
-              loading={pages.isFetchingNextPage}
-              onClick={() => pages.fetchNextPage()}
-            >
-              {t("chats.further")}
-            </Button>
+      <Loaded query={pages}>
+        {() =>
+          first && (
+            <>
+              <div>
+                <Text fw={600} style={{ overflowWrap: "anywhere" }}>{first.chat.title ?? first.chat.id}</Text>
+                {first.chat.description !== null && <Text size="sm">{first.chat.description}</Text>}
+                <Text size="sm" c="dimmed" className="figures">
+                  {t("chats.cost", {
+                    calls: format.number(first.cost.calls),
+                    input: format.number(first.cost.input_tokens),
+                    output: format.number(first.cost.output_tokens),
+                  })}
+                </Text>
+              </div>
+              {!first.shows_text && <NoText />}
+              <Stack
+                component="ol"
+                gap="xs"
+                p={0}
+                m={0}
+                style={{ listStyle: "none" }}
+                aria-label={t("chats.messages")}
+              >
+                {pages.data?.pages.flatMap((page) => page.messages).map((message) => (
+                  <Message key={message.id} message={message} />
+                ))}
+              </Stack>
+              {pages.hasNextPage && (
+                <Button
+                  variant="default"
+                  loading={pages.isFetchingNextPage}
+                  onClick={() => pages.fetchNextPage()}
+                >
+                  {t("chats.further")}
+                </Button>
+              )}
+            </>
           )}
-        </>
-      )}
+      </Loaded>
     </Stack>
   );
 }

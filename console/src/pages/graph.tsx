@@ -22,8 +22,9 @@ import { type GraphEdge, type GraphNode, type Neighbours, NODE_KINDS, type NodeK
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { useFileAddresses } from "../parts/file_addresses.ts";
+import { PartBoundary } from "../parts/error_boundary.tsx";
 import { Page } from "../parts/page.tsx";
-import { EmptyState, Loaded } from "../parts/states.tsx";
+import { EmptyState, ErrorState, Loaded } from "../parts/states.tsx";
 import { EVERY_MS } from "../queries.ts";
 
 const GraphDrawing = lazy(() => import("../parts/graph_drawing.tsx"));
@@ -67,6 +68,12 @@ export default function GraphPage({ address }: { address?: string | undefined })
       )}
     >
       <Stack>
+        {nodeId === undefined && stats.isPending && stats.failureReason && (
+          <ErrorState
+            error={stats.failureReason}
+            retry={() => stats.refetch()}
+          />
+        )}
         {nodeId === undefined
           ? (
             <Nodes
@@ -192,21 +199,23 @@ function Found({ found, tenant }: { found: Neighbours; tenant: string }) {
   return (
     <SimpleGrid cols={{ base: 1, lg: 2 }}>
       <Card withBorder>
-        <Suspense
-          fallback={
-            <Center mih={420}>
-              <Loader role="status" aria-label={t("loading")} />
-            </Center>
-          }
-        >
-          <GraphDrawing
-            found={found}
-            names={names}
-            pictures={pictures}
-            label={t("graph.drawing", { name: names[center.id], count: found.nodes.length - 1 })}
-            choose={(id) => navigate(addressOf(id))}
-          />
-        </Suspense>
+        <PartBoundary>
+          <Suspense
+            fallback={
+              <Center mih={420}>
+                <Loader role="status" aria-label={t("loading")} />
+              </Center>
+            }
+          >
+            <GraphDrawing
+              found={found}
+              names={names}
+              pictures={pictures}
+              label={t("graph.drawing", { name: names[center.id], count: found.nodes.length - 1 })}
+              choose={(id) => navigate(addressOf(id))}
+            />
+          </Suspense>
+        </PartBoundary>
       </Card>
       <Stack gap="md">
         <Node node={center} />

@@ -27,7 +27,7 @@ import { useFormat } from "../i18n/format.ts";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
-import { EmptyState, ErrorState, Loaded } from "../parts/states.tsx";
+import { EmptyState, Loaded } from "../parts/states.tsx";
 import { ListFrame } from "../parts/list_frame.tsx";
 import { VirtualBody } from "../parts/virtual_body.tsx";
 import { EVERY_MS } from "../queries.ts";
@@ -180,58 +180,59 @@ function Jobs({ batchId, state, jobId }: {
           </Button>
         )}
       </Group>
-      {jobs.error && <ErrorState error={jobs.error} retry={() => jobs.refetch()} />}
-      {jobs.data && rows.length === 0 && <EmptyState title={t("jobs.none")}>{t("jobs.none_how")}</EmptyState>}
-      {rows.length > 0 && (
-        <Rows
-          name={t("jobs.title")}
-          columns={[
-            t("jobs.submitted"),
-            t("jobs.one"),
-            t("jobs.state"),
-            t("jobs.kind"),
-            t("jobs.consumer"),
-            t("jobs.models"),
-            t("jobs.took"),
-            "",
-          ]}
-        >
-          {rows.map((job) => (
-            <Table.Tr key={job.id}>
-              <Table.Td>{format.time(job.submitted_at)}</Table.Td>
-              <Table.Td>
-                <Button
-                  variant="subtle"
-                  size="compact-xs"
-                  aria-label={t("jobs.open", { id: job.request_id ?? job.id })}
-                  onClick={() => setShown(job.id)}
-                >
-                  {(job.request_id ?? job.id).slice(0, 36)}
-                </Button>
-              </Table.Td>
-              <Table.Td>
-                <StateBadge state={job.state} label={t(`jobs.states.${job.state}`)} />
-              </Table.Td>
-              <Table.Td>{kindName(job.kind)}</Table.Td>
-              <Table.Td>{job.consumer ?? t("requests.project_key")}</Table.Td>
-              <Table.Td>{job.models?.join(", ") ?? "–"}</Table.Td>
-              <Table.Td>{format.duration(between(job.started_at, job.finished_at))}</Table.Td>
-              <Table.Td>
-                {!hasEnded(job) && (
-                  <Button
-                    size="compact-xs"
-                    variant="default"
-                    aria-label={t("jobs.cancel_one", { id: job.request_id ?? job.id })}
-                    onClick={() => cancel.mutate(job.id)}
-                  >
-                    {t("jobs.cancel")}
-                  </Button>
-                )}
-              </Table.Td>
-            </Table.Tr>
-          ))}
-        </Rows>
-      )}
+      <Loaded query={jobs}>
+        {() =>
+          rows.length === 0 ? <EmptyState title={t("jobs.none")}>{t("jobs.none_how")}</EmptyState> : (
+            <Rows
+              name={t("jobs.title")}
+              columns={[
+                t("jobs.submitted"),
+                t("jobs.one"),
+                t("jobs.state"),
+                t("jobs.kind"),
+                t("jobs.consumer"),
+                t("jobs.models"),
+                t("jobs.took"),
+                "",
+              ]}
+            >
+              {rows.map((job) => (
+                <Table.Tr key={job.id}>
+                  <Table.Td>{format.time(job.submitted_at)}</Table.Td>
+                  <Table.Td>
+                    <Button
+                      variant="subtle"
+                      size="compact-xs"
+                      aria-label={t("jobs.open", { id: job.request_id ?? job.id })}
+                      onClick={() => setShown(job.id)}
+                    >
+                      {(job.request_id ?? job.id).slice(0, 36)}
+                    </Button>
+                  </Table.Td>
+                  <Table.Td>
+                    <StateBadge state={job.state} label={t(`jobs.states.${job.state}`)} />
+                  </Table.Td>
+                  <Table.Td>{kindName(job.kind)}</Table.Td>
+                  <Table.Td>{job.consumer ?? t("requests.project_key")}</Table.Td>
+                  <Table.Td>{job.models?.join(", ") ?? "–"}</Table.Td>
+                  <Table.Td>{format.duration(between(job.started_at, job.finished_at))}</Table.Td>
+                  <Table.Td>
+                    {!hasEnded(job) && (
+                      <Button
+                        size="compact-xs"
+                        variant="default"
+                        aria-label={t("jobs.cancel_one", { id: job.request_id ?? job.id })}
+                        onClick={() => cancel.mutate(job.id)}
+                      >
+                        {t("jobs.cancel")}
+                      </Button>
+                    )}
+                  </Table.Td>
+                </Table.Tr>
+              ))}
+            </Rows>
+          )}
+      </Loaded>
       <More query={jobs} />
       <Side title={t("jobs.one")} opened={shown !== null} close={() => setShown(null)}>
         {shown !== null && <OneJob id={shown} />}
@@ -354,45 +355,50 @@ function Batches({ open }: { open: (id: string) => void }) {
   const rows = batches.data?.pages.flatMap((page) => page.batches) ?? [];
   return (
     <Stack>
-      {batches.error && <ErrorState error={batches.error} retry={() => batches.refetch()} />}
-      {batches.data && rows.length === 0 && (
-        <EmptyState title={t("jobs.no_batches")}>{t("jobs.none_how")}</EmptyState>
-      )}
-      {rows.length > 0 && (
-        <Rows
-          name={t("jobs.parts.batches")}
-          columns={[
-            t("jobs.submitted"),
-            t("jobs.batch"),
-            t("jobs.state"),
-            t("jobs.consumer"),
-            t("jobs.endpoint"),
-            t("jobs.progress"),
-          ]}
-        >
-          {rows.map((batch) => (
-            <Table.Tr key={batch.id}>
-              <Table.Td>{format.time(batch.created_at)}</Table.Td>
-              <Table.Td>
-                <Button variant="subtle" size="compact-xs" onClick={() => open(batch.id)}>
-                  {batch.id.slice(0, 8)}
-                </Button>
-              </Table.Td>
-              <Table.Td>
-                <StateBadge
-                  state={batch.state === "completed" ? "succeeded" : batch.state}
-                  label={t(`jobs.batch_states.${batch.state}`)}
-                />
-              </Table.Td>
-              <Table.Td>{batch.consumer ?? t("requests.project_key")}</Table.Td>
-              <Table.Td>{batch.endpoint}</Table.Td>
-              <Table.Td miw={200}>
-                <Lines batch={batch} />
-              </Table.Td>
-            </Table.Tr>
-          ))}
-        </Rows>
-      )}
+      <Loaded query={batches}>
+        {() =>
+          rows.length === 0
+            ? <EmptyState title={t("jobs.no_batches")}>{t("jobs.none_how")}</EmptyState>
+            : (
+              <Rows
+                name={t("jobs.parts.batches")}
+                columns={[
+                  t("jobs.submitted"),
+                  t("jobs.batch"),
+                  t("jobs.state"),
+                  t("jobs.consumer"),
+                  t("jobs.endpoint"),
+                  t("jobs.progress"),
+                ]}
+              >
+                {rows.map((batch) => (
+                  <Table.Tr key={batch.id}>
+                    <Table.Td>{format.time(batch.created_at)}</Table.Td>
+                    <Table.Td>
+                      <Button
+                        variant="subtle"
+                        size="compact-xs"
+                        onClick={() => open(batch.id)}
+                      >
+                        {batch.id.slice(0, 8)}
+                      </Button>
+                    </Table.Td>
+                    <Table.Td>
+                      <StateBadge
+                        state={batch.state === "completed" ? "succeeded" : batch.state}
+                        label={t(`jobs.batch_states.${batch.state}`)}
+                      />
+                    </Table.Td>
+                    <Table.Td>{batch.consumer ?? t("requests.project_key")}</Table.Td>
+                    <Table.Td>{batch.endpoint}</Table.Td>
+                    <Table.Td miw={200}>
+                      <Lines batch={batch} />
+                    </Table.Td>
+                  </Table.Tr>
+                ))}
+              </Rows>
+            )}
+      </Loaded>
       <More query={batches} />
     </Stack>
   );
@@ -594,70 +600,71 @@ function DeadLetters() {
   const rows: DeadLetter[] = letters.data?.pages.flatMap((page) => page.dead_letters) ?? [];
   return (
     <Stack>
-      {letters.error && <ErrorState error={letters.error} retry={() => letters.refetch()} />}
-      {letters.data && rows.length === 0 && <EmptyState title={t("jobs.no_letters")} />}
-      {rows.length > 0 && (
-        <>
-          <Group justify="flex-end">
-            <Button size="xs" variant="default" onClick={() => replay.mutate({ all: true })}>
-              {t("jobs.all_replay")}
-            </Button>
-          </Group>
-          <Rows
-            name={t("jobs.parts.dead_letters")}
-            columns={[
-              t("jobs.event"),
-              t("jobs.receiver"),
-              t("jobs.tries"),
-              t("jobs.failed_since"),
-              t("jobs.error"),
-              "",
-            ]}
-          >
-            {rows.map((letter) => (
-              <Table.Tr key={letter.id}>
-                <Table.Td>
-                  <Button
-                    variant="subtle"
-                    size="compact-xs"
-                    aria-label={t("jobs.show_letter", { id: letter.id })}
-                    onClick={() => setShown(letter.id)}
-                  >
-                    {letter.type}
-                  </Button>
-                </Table.Td>
-                <Table.Td>{letter.receiver}</Table.Td>
-                <Table.Td>
-                  <Badge variant="outline" size="sm">{format.number(letter.attempts)}</Badge>
-                </Table.Td>
-                <Table.Td>{format.time(letter.first_failed_at)}</Table.Td>
-                <Table.Td>{letter.error ?? "–"}</Table.Td>
-                <Table.Td>
-                  <Group gap={4} wrap="nowrap">
-                    <Button
-                      size="compact-xs"
-                      variant="default"
-                      aria-label={t("jobs.replay_one", { id: letter.id })}
-                      onClick={() => replay.mutate({ ids: [letter.id] })}
-                    >
-                      {t("jobs.replay")}
-                    </Button>
-                    <Button
-                      size="compact-xs"
-                      variant="default"
-                      color="red"
-                      aria-label={t("jobs.drop_one", { id: letter.id })}
-                      onClick={() => drop.mutate(letter.id)}
-                    >
-                      {t("jobs.drop")}
-                    </Button>
-                  </Group>
-                </Table.Td>
-              </Table.Tr>
-            ))}
-          </Rows>
-        </>
-      )}
+      <Loaded query={letters}>
+        {() =>
+          rows.length === 0 ? <EmptyState title={t("jobs.no_letters")} /> : (
+            <>
+              <Group justify="flex-end">
+                <Button size="xs" variant="default" onClick={() => replay.mutate({ all: true })}>
+                  {t("jobs.all_replay")}
+                </Button>
+              </Group>
+              <Rows
+                name={t("jobs.parts.dead_letters")}
+                columns={[
+                  t("jobs.event"),
+                  t("jobs.receiver"),
+                  t("jobs.tries"),
+                  t("jobs.failed_since"),
+                  t("jobs.error"),
+                  "",
+                ]}
+              >
+                {rows.map((letter) => (
+                  <Table.Tr key={letter.id}>
+                    <Table.Td>
+                      <Button
+                        variant="subtle"
+                        size="compact-xs"
+                        aria-label={t("jobs.show_letter", { id: letter.id })}
+                        onClick={() => setShown(letter.id)}
+                      >
+                        {letter.type}
+                      </Button>
+                    </Table.Td>
+                    <Table.Td>{letter.receiver}</Table.Td>
+                    <Table.Td>
+                      <Badge variant="outline" size="sm">{format.number(letter.attempts)}</Badge>
+                    </Table.Td>
+                    <Table.Td>{format.time(letter.first_failed_at)}</Table.Td>
+                    <Table.Td>{letter.error ?? "–"}</Table.Td>
+                    <Table.Td>
+                      <Group gap={4} wrap="nowrap">
+                        <Button
+                          size="compact-xs"
+                          variant="default"
+                          aria-label={t("jobs.replay_one", { id: letter.id })}
+                          onClick={() => replay.mutate({ ids: [letter.id] })}
+                        >
+                          {t("jobs.replay")}
+                        </Button>
+                        <Button
+                          size="compact-xs"
+                          variant="default"
+                          color="red"
+                          aria-label={t("jobs.drop_one", { id: letter.id })}
+                          onClick={() => drop.mutate(letter.id)}
+                        >
+                          {t("jobs.drop")}
+                        </Button>
+                      </Group>
+                    </Table.Td>
+                  </Table.Tr>
+                ))}
+              </Rows>
+            </>
+          )}
+      </Loaded>
       <More query={letters} />
       <Side title={t("jobs.letter")} opened={shown !== null} close={() => setShown(null)}>
         {shown !== null && <OneLetter id={shown} />}

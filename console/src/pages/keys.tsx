@@ -1,12 +1,13 @@
-import { Button, Code, Group, Stack, Table, Text, Title } from "@mantine/core";
+import { Button, Code, Group, Stack, Table, Text, TextInput, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { Plus } from "lucide-react";
-import { useEffect, useState } from "react";
+import { type FormEvent, useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
-import { useLocation } from "wouter";
+import { Link, useLocation } from "wouter";
 import type { KeyOfPool, LimitsAnswer, ModelRow } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { blockReason } from "../parts/block_words.ts";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
@@ -22,6 +23,7 @@ type Dialog =
   | { kind: "key"; key: KeyOfPool | null }
   | { kind: "remove"; key: KeyOfPool }
   | { kind: "model"; model: ModelRow }
+  | { kind: "new_model" }
   | { kind: "import" };
 
 /** @param given by the address: `key` and an id, or `model` and its name, is what is changed */
@@ -83,9 +85,14 @@ export default function KeysPage(
       </Loaded>
       <Group justify="space-between">
         <Title order={2} size="h4">{t("keys.models")}</Title>
-        <Button size="xs" variant="default" onClick={() => setDialog({ kind: "import" })}>
-          {t("limits_import.open")}
-        </Button>
+        <Group gap="xs">
+          <Button size="xs" variant="default" onClick={() => setDialog({ kind: "new_model" })}>
+            {t("keys.add_model")}
+          </Button>
+          <Button size="xs" variant="default" onClick={() => setDialog({ kind: "import" })}>
+            {t("limits_import.open")}
+          </Button>
+        </Group>
       </Group>
       <Loaded query={models}>
         {({ models }) => (
@@ -128,6 +135,17 @@ export default function KeysPage(
       </Window>
       <Window opened={dialog?.kind === "remove"} onClose={close} title={t("keys.remove")}>
         {dialog?.kind === "remove" && <Removal of={dialog.key} close={close} />}
+      </Window>
+      <Window opened={dialog?.kind === "new_model"} onClose={close} title={t("keys.add_model")}>
+        {dialog?.kind === "new_model" && (
+          <NewModel
+            known={models.data?.models ?? []}
+            added={(model) => {
+              setDialog(null);
+              navigate(`/keys/model/${encodeURIComponent(model)}`);
+            }}
+          />
+        )}
       </Window>
       <Window opened={dialog?.kind === "import"} onClose={close} title={t("limits_import.open")} size="lg">
         {dialog?.kind === "import" && (
@@ -182,9 +200,11 @@ function Keys({ keys, change, remove }: {
                 </Table.Th>
                 <Table.Td>
                   <StateBadge state={STATES[key.state]} label={t(`keys.states.${key.state}`)} />
-                  {key.blocked_reason && <Text size="xs">{key.blocked_reason}</Text>}
+                  {key.blocked_reason && <Text size="xs">{blockReason(key.blocked_reason, t)}</Text>}
                   {key.blocked_models.map((block) => (
-                    <Text key={block.model} size="xs">{`${block.model}: ${block.reason}`}</Text>
+                    <Text key={block.model} size="xs">
+                      {`${block.model}: ${blockReason(block.reason, t)}`}
+                    </Text>
                   ))}
                 </Table.Td>
                 <Table.Td>
@@ -248,6 +268,15 @@ function Keys({ keys, change, remove }: {
                     >
                       {t(key.is_active ? "keys.pause" : "keys.resume")}
                     </Button>
+                    <Button
+                      component={Link}
+                      href={`/requests?${new URLSearchParams({ key: name, outcome: "failed" })}`}
+                      size="compact-xs"
+                      variant="default"
+                      aria-label={`${t("keys.failures")}: ${name}`}
+                    >
+                      {t("keys.failures")}
+                    </Button>
                     {!isStages && (
                       <Button
                         size="compact-xs"
@@ -266,6 +295,42 @@ function Keys({ keys, change, remove }: {
         </Table.Tbody>
       </Table>
     </ListFrame>
+  );
+}
+
+/** By its name; what it may and can is then set in its form. */
+function NewModel({ known, added }: { known: ModelRow[]; added: (model: string) => void }) {
+  const { t } = useTranslation();
+  const { api } = useConsole();
+  const [name, setName] = useState("");
+  const model = name.trim().replace(/^models\//, "");
+  const isKnown = known.some((one) => one.model === model);
+  const add = useAction(
+    () => api.post("/limits/set", { changes: [{ model }], add_models: true }),
+    { touches: ["lanes", "models", "overview"], failed: t("keys.failed") },
+  );
+  async function submit(event: FormEvent) {
+    event.preventDefault();
+    await add.mutateAsync(undefined).then(() => added(model), () => {});
+  }
+  return (
+    <form onSubmit={submit}>
+      <Stack>
+        <TextInput
+          label={t("keys.model_name")}
+          description={t("keys.model_name_about")}
+          data-autofocus
+          required
+          maxLength={128}
+          value={name}
+          error={isKnown && t("keys.model_known")}
+          onChange={(event) => setName(event.currentTarget.value)}
+        />
+        <Button type="submit" disabled={model === "" || isKnown} loading={add.isPending} w="max-content">
+          {t("keys.add_model")}
+        </Button>
+      </Stack>
+    </form>
   );
 }
 

@@ -1,4 +1,4 @@
-import { Button, Checkbox, Group, NumberInput, Select, Stack } from "@mantine/core";
+import { Button, Checkbox, Fieldset, Group, NumberInput, Select, SimpleGrid, Stack } from "@mantine/core";
 import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { LimitsAnswer, ModelRow } from "../api/shapes.ts";
@@ -14,6 +14,28 @@ export const CAPABILITIES = [
   "supports_tools",
   "supports_thinking",
 ] as const;
+/** How the minute and the day are shared between the classes: of all quota projects alike. */
+export const SHARES = [
+  "batch_floor",
+  "interactive_reserve",
+  "interactive_reserve_day",
+  "interactive_floor",
+] as const;
+/** A number of starts; the others are shares, of which no more than nine tenths may be kept free. */
+const COUNTED = "interactive_floor";
+const MOST_PERCENT = 90;
+type TypedShares = Record<typeof SHARES[number], number | string>;
+
+const sharesShown = (model: ModelRow): TypedShares => ({
+  batch_floor: percentOf(model.batch_floor),
+  interactive_reserve: percentOf(model.interactive_reserve),
+  interactive_reserve_day: percentOf(model.interactive_reserve_day),
+  interactive_floor: model.interactive_floor,
+});
+/** To a tenth of a percent: 0.07 is 7, not 7.000000000000001. */
+const percentOf = (share: number) => Math.round(share * 1_000) / 10;
+const shareOf = (percent: number | string) => Math.round(Number(percent) * 10) / 1_000;
+
 const TOUCHED = ["lanes", "models", "overview"];
 
 /** Null: without a limit; an empty field says so. */
@@ -61,6 +83,14 @@ export function ModelForm({ of, models, limits: known, project: first = null, cl
   const [can, setCan] = useState<string[]>(CAPABILITIES.filter((name) => of[name]));
   const [successor, setSuccessor] = useState(of.replaced_by);
   const [active, setActive] = useState(of.is_active);
+  const [shares, setShares] = useState<TypedShares>(() => sharesShown(begun));
+  /** Those that were typed: the others stay to the last digit. An emptied field is no share. */
+  const changedShares = project !== null ? {} : Object.fromEntries(
+    SHARES.filter((name) => shares[name] !== "" && shares[name] !== sharesShown(base)[name]).map((name) => [
+      name,
+      name === COUNTED ? Number(shares[name]) : shareOf(shares[name]),
+    ]),
+  );
   const [most, setMost] = useState<number | string>(of.max_output_tokens ?? "");
   const changes = {
     is_active: active,
@@ -68,7 +98,7 @@ export function ModelForm({ of, models, limits: known, project: first = null, cl
     max_output_tokens: limitOf(most),
     ...Object.fromEntries(CAPABILITIES.map((name) => [name, can.includes(name)])),
   };
-  const typed = { ...base, ...changes, ...limitsOf(limits) };
+  const typed = { ...base, ...changes, ...limitsOf(limits), ...changedShares };
   const save = useAction(() => {
     const { provider: _, ...seen } = base;
     const before = shown(base);
@@ -76,7 +106,9 @@ export function ModelForm({ of, models, limits: known, project: first = null, cl
       model: base.model,
       seen,
       changes,
-      ...(LIMITS.some((name) => limits[name] !== before[name]) && { limits: limitsOf(limits) }),
+      ...((LIMITS.some((name) => limits[name] !== before[name]) || Object.keys(changedShares).length > 0) && {
+        limits: { ...limitsOf(limits), ...changedShares },
+      }),
       quota_project: project,
     });
   }, {
@@ -96,6 +128,10 @@ export function ModelForm({ of, models, limits: known, project: first = null, cl
     },
     { label: t("keys.max_output_tokens"), value: String(model.max_output_tokens ?? "") },
     { label: t("keys.successor"), value: model.replaced_by ?? "" },
+    ...SHARES.map((name) => ({
+      label: t(`keys.${name}`),
+      value: name === COUNTED ? format.number(model[name]) : `${percentOf(model[name])} %`,
+    })),
     { label: t("keys.is_active"), value: t(model.is_active ? "keys.states.on" : "keys.states.off") },
   ];
   const clear = useAction(
@@ -124,6 +160,7 @@ export function ModelForm({ of, models, limits: known, project: first = null, cl
               setBase(theirs);
               setTheirs(null);
               setLimits(shown(theirs));
+              setShares(sharesShown(theirs));
               setCan(CAPABILITIES.filter((name) => theirs[name]));
               setSuccessor(theirs.replaced_by);
               setActive(theirs.is_active);
@@ -144,6 +181,7 @@ export function ModelForm({ of, models, limits: known, project: first = null, cl
             setBase(now);
             setTheirs(null);
             setLimits(shown(now));
+            setShares(sharesShown(now));
           }}
         />
         <Group grow>
@@ -167,6 +205,24 @@ export function ModelForm({ of, models, limits: known, project: first = null, cl
           >
             {t("keys.clear_override")}
           </Button>
+        )}
+        {project === null && (
+          <Fieldset legend={t("keys.shares")}>
+            <SimpleGrid cols={{ base: 1, xs: 2 }}>
+              {SHARES.map((name) => (
+                <NumberInput
+                  key={name}
+                  label={t(`keys.${name}`)}
+                  suffix={name === COUNTED ? "" : " %"}
+                  min={0}
+                  max={name === COUNTED ? 2_147_483_647 : MOST_PERCENT}
+                  decimalScale={name === COUNTED ? 0 : 1}
+                  value={shares[name]}
+                  onChange={(value) => setShares((now) => ({ ...now, [name]: value }))}
+                />
+              ))}
+            </SimpleGrid>
+          </Fieldset>
         )}
         <Checkbox.Group label={t("keys.can")} value={can} onChange={setCan}>
           <Group mt="xs">

@@ -7,6 +7,8 @@ import type { Alert, Lane, LanesAnswer, Overview, Percentiles } from "../api/sha
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { titleOf } from "../parts/alert_words.ts";
+import { PartBoundary } from "../parts/error_boundary.tsx";
+import { blockReason } from "../parts/block_words.ts";
 import { grouped } from "../parts/grouped.ts";
 import { fullness } from "../parts/lane_order.ts";
 import { Page } from "../parts/page.tsx";
@@ -49,12 +51,23 @@ export default function OverviewPage() {
           <Stack gap="lg">
             {(holding || !(hour.has_keys && hour.has_consumers && hour.has_requests)) && (
               <Part title={t("overview.first")}>
-                <Suspense fallback={<Waiting />}>
-                  <FirstSteps hour={hour} hold={setHolding} />
-                </Suspense>
+                <PartBoundary>
+                  <Suspense fallback={<Waiting />}>
+                    <FirstSteps hour={hour} hold={setHolding} />
+                  </Suspense>
+                </PartBoundary>
               </Part>
             )}
-            <Health hour={hour} lanes={lanes.data?.lanes} alerts={alerts.data?.alerts} />
+            <Health
+              hour={hour}
+              lanes={lanes.data?.lanes}
+              alerts={alerts.data?.alerts}
+              unknown={[
+                ...(isKnown(overview) ? [] : [t("overview.hour")]),
+                ...(isKnown(lanes) ? [] : [t("quota.title")]),
+                ...(isKnown(alerts) ? [] : [t("alerts.title")]),
+              ]}
+            />
             <Hour hour={hour} />
           </Stack>
         )}
@@ -64,13 +77,19 @@ export default function OverviewPage() {
   );
 }
 
-/** What is wrong, in words; nothing where nothing is. */
-function Health({ hour, lanes = [], alerts = [] }: {
+/** Whether the newest answer is one: an old one does not say how it is now. */
+const isKnown = ({ data, failureReason }: { data: unknown; failureReason: Error | null }) =>
+  data !== undefined && failureReason === null;
+
+/** What is wrong, in words. Well it is only where all that tells is there; `unknown` names what is not. */
+function Health({ hour, lanes = [], alerts = [], unknown }: {
   hour: Overview;
   lanes?: Lane[] | undefined;
   alerts?: Alert[] | undefined;
+  unknown: string[];
 }) {
   const { t } = useTranslation();
+  const format = useFormat();
   const bad = alerts.filter(({ severity }) => severity !== "info");
   const reasons = [
     ...(hour.requests > 0 && hour.failed / hour.requests > MANY_FAILED
@@ -79,9 +98,10 @@ function Health({ hour, lanes = [], alerts = [] }: {
     ...(lanes.length > 0 && lanes.every(({ state }) => state !== "open") ? [t("overview.all_closed")] : []),
     ...(!hour.has_keys ? [t("overview.no_key")] : []),
   ];
-  const healthy = reasons.length === 0 && bad.length === 0;
+  const nothingWrong = reasons.length + bad.length + hour.bad_keys.length === 0;
+  const state = !nothingWrong ? "not_healthy" : unknown.length > 0 ? "unknown" : "healthy";
   return (
-    <Part title={healthy ? t("overview.healthy") : t("overview.not_healthy")} label={t("overview.health")}>
+    <Part title={t(`overview.${state}`)} label={t("overview.health")}>
       {reasons.map((reason) => <Text key={reason} size="sm">{reason}</Text>)}
       {bad.map((alert) => (
         <Group key={alert.id} gap="xs">
@@ -91,7 +111,22 @@ function Health({ hour, lanes = [], alerts = [] }: {
           </Anchor>
         </Group>
       ))}
-      {healthy && <Text size="sm" c="dimmed">{t("overview.healthy_how")}</Text>}
+      {hour.bad_keys.map(({ name, reason, until }) => (
+        <Group key={name} gap="xs">
+          <StateBadge state="blocked" label={t("keys.states.blocked")} />
+          <Anchor component={Link} href="/keys" size="sm">
+            {t(until === null ? "overview.bad_key" : "overview.resting_key", {
+              name,
+              reason: blockReason(reason, t),
+              until: format.time(until),
+            })}
+          </Anchor>
+        </Group>
+      ))}
+      {state === "healthy" && <Text size="sm" c="dimmed">{t("overview.healthy_how")}</Text>}
+      {unknown.length > 0 && (
+        <Text size="sm" c="dimmed">{t("overview.unknown_how", { what: unknown.join(", ") })}</Text>
+      )}
     </Part>
   );
 }

@@ -16,6 +16,8 @@ import { useTranslation } from "react-i18next";
 import type { Allowance, Lane } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { blockReason } from "../parts/block_words.ts";
+import { PartBoundary } from "../parts/error_boundary.tsx";
 import { byFullness, isIdle } from "../parts/lane_order.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
@@ -74,9 +76,11 @@ export default function QuotaPage() {
                   {t("quota.day", { day: now.pacific_day, ends: format.ago(now.pacific_day_ends) })}
                 </Text>
               </Group>
-              <Suspense>
-                <DayCurve since={now.pacific_day_begins} />
-              </Suspense>
+              <PartBoundary>
+                <Suspense>
+                  <DayCurve since={now.pacific_day_begins} />
+                </Suspense>
+              </PartBoundary>
               <SimpleGrid cols={{ base: 1, md: 2, xl: 3 }}>
                 {shown.map((lane) => (
                   <LaneCard
@@ -149,9 +153,7 @@ function LaneCard({ lane, change }: { lane: Lane; change: () => void }) {
           <Text size="sm">
             {t("quota.blocked", {
               until: format.time(lane.blocked_until),
-              reason: t(`quota.reasons.${lane.blocked_reason as "key_invalid"}`, {
-                defaultValue: lane.blocked_reason ?? "–",
-              }),
+              reason: blockReason(lane.blocked_reason, t),
             })}
           </Text>
         )}

@@ -16,17 +16,19 @@ import { useDebouncedValue } from "@mantine/hooks";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
-import { useLocation } from "wouter";
+import { useLocation, useSearch } from "wouter";
 import type { RequestRow, RequestsAnswer, RequestState } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { codeWords } from "../parts/code_words.ts";
 import { csvOf } from "../parts/csv.ts";
 import { idOf, useLiveRequests } from "../parts/live_requests.ts";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
+import { requestAddress, type Shown, shownBy } from "../parts/request_address.ts";
 import { saveFile } from "../parts/save_file.ts";
 import { StateBadge } from "../parts/state_badge.tsx";
-import { EmptyState, ErrorState, Loaded, Stale } from "../parts/states.tsx";
+import { EmptyState, Loaded } from "../parts/states.tsx";
 import { ListFrame } from "../parts/list_frame.tsx";
 import { VirtualBody } from "../parts/virtual_body.tsx";
 import { EVERY_MS } from "../queries.ts";
@@ -48,10 +50,6 @@ type Filter = Record<typeof NAMES[number], string>;
 function filterOfAddress(): Filter {
   const given = new URLSearchParams(location.search);
   return Object.fromEntries(NAMES.map((name) => [name, given.get(name) ?? ""])) as Filter;
-}
-
-function addressOf(filter: Filter): string {
-  return String(new URLSearchParams(Object.entries(filter).filter(([, value]) => value !== "")));
 }
 
 /** Whether what has just ended is asked for; times are of what had ended before. */
@@ -82,16 +80,15 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
   const format = useFormat();
   const { api } = useConsole();
   const [, navigate] = useLocation();
+  // Tells when the parameters change; they are read as they stand, since this has them decoded.
+  useSearch();
+  const shown = shownBy(requestNo, location.search);
   const [filter, setFilter] = useState(filterOfAddress);
   const [asked] = useDebouncedValue(filter, PAUSE_MS);
   const [live, setLive] = useState(false);
   const news = useLiveRequests(live).filter((row) => isAsked(row, asked));
-  const address = addressOf(asked);
-  useEffect(() => {
-    navigate(`${requestNo === undefined ? "/requests" : `/requests/${requestNo}`}?${address}`, {
-      replace: true,
-    });
-  }, [address]);
+  const address = requestAddress(shown, asked);
+  useEffect(() => navigate(address, { replace: true }), [address]);
   const requests = useInfiniteQuery({
     queryKey: ["requests", asked],
     queryFn: ({ signal, pageParam }) =>
@@ -203,63 +200,73 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
           </Button>
         ))}
       </Group>
-      {requests.error && (rows.length > 0
-        ? <Stale since={requests.dataUpdatedAt} retry={() => requests.refetch()} />
-        : <ErrorState error={requests.error} retry={() => requests.refetch()} />)}
-      {requests.data && rows.length === 0 && (
-        <EmptyState title={t("requests.empty")}>{t("requests.empty_how")}</EmptyState>
-      )}
-      {rows.length > 0 && (
-        <ListFrame minWidth={820}>
-          <Table highlightOnHover aria-label={t("requests.title")}>
-            <Table.Thead>
-              <Table.Tr>
-                {([
-                  "ended",
-                  "outcome",
-                  "consumer",
-                  "model",
-                  "tokens",
-                  "wait",
-                  "duration",
-                  "request_id",
-                ] as const)
-                  .map((name) => <Table.Th key={name}>{t(`requests.${name}`)}</Table.Th>)}
-              </Table.Tr>
-            </Table.Thead>
-            <VirtualBody>
-              {rows.map((row) => (
-                <Table.Tr key={row.request_no ?? `refusal ${row.refusal_no}`}>
-                  <Table.Td>{format.time(row.finished_at)}</Table.Td>
-                  <Table.Td>
-                    <StateBadge state={row.state} label={t(`requests.state.${row.state}`)} />
-                    {row.error_code && <Text size="xs">{row.error_code}</Text>}
-                  </Table.Td>
-                  <Table.Td>{row.consumer ?? t("requests.project_key")}</Table.Td>
-                  <Table.Td>{row.model}</Table.Td>
-                  <Table.Td>
-                    {`${format.number(row.input_tokens)} / ${format.number(tokensOut(row))}`}
-                  </Table.Td>
-                  <Table.Td>{row.state === "refused" ? "–" : format.duration(row.wait_ms)}</Table.Td>
-                  <Table.Td>{row.state === "refused" ? "–" : format.duration(row.duration_ms)}</Table.Td>
-                  <Table.Td>
-                    {row.request_no === null ? <Code>{row.request_id}</Code> : (
-                      <Button
-                        variant="subtle"
-                        size="compact-xs"
-                        onClick={() => navigate(`/requests/${row.request_no}`)}
-                        aria-label={t("requests.open", { id: row.request_id })}
+      <Loaded query={requests}>
+        {() => (
+          <>
+            {rows.length === 0 && (
+              <EmptyState title={t("requests.empty")}>{t("requests.empty_how")}</EmptyState>
+            )}
+            {rows.length > 0 && (
+              <ListFrame minWidth={820}>
+                <Table highlightOnHover aria-label={t("requests.title")}>
+                  <Table.Thead>
+                    <Table.Tr>
+                      {([
+                        "ended",
+                        "outcome",
+                        "consumer",
+                        "model",
+                        "tokens",
+                        "wait",
+                        "duration",
+                        "request_id",
+                      ] as const)
+                        .map((name) => <Table.Th key={name}>{t(`requests.${name}`)}</Table.Th>)}
+                    </Table.Tr>
+                  </Table.Thead>
+                  <VirtualBody>
+                    {rows.map((row) => (
+                      <Table.Tr
+                        key={row.request_no ?? `refusal ${row.refusal_no}`}
+                        style={{ cursor: "pointer" }}
+                        onClick={() => {
+                          // Who marks a text to copy it opens nothing.
+                          if (String(getSelection()) === "") navigate(requestAddress(shownOf(row), asked));
+                        }}
                       >
-                        {row.request_id}
-                      </Button>
-                    )}
-                  </Table.Td>
-                </Table.Tr>
-              ))}
-            </VirtualBody>
-          </Table>
-        </ListFrame>
-      )}
+                        <Table.Td>{format.time(row.finished_at)}</Table.Td>
+                        <Table.Td>
+                          <StateBadge state={row.state} label={t(`requests.state.${row.state}`)} />
+                          {row.error_code && <Text size="xs">{row.error_code}</Text>}
+                        </Table.Td>
+                        <Table.Td>{row.consumer ?? t("requests.project_key")}</Table.Td>
+                        <Table.Td>{row.model}</Table.Td>
+                        <Table.Td>
+                          {`${format.number(row.input_tokens)} / ${format.number(tokensOut(row))}`}
+                        </Table.Td>
+                        <Table.Td>{row.state === "refused" ? "–" : format.duration(row.wait_ms)}</Table.Td>
+                        <Table.Td>
+                          {row.state === "refused" ? "–" : format.duration(row.duration_ms)}
+                        </Table.Td>
+                        <Table.Td>
+                          {/* For the keyboard: its click is the row's. */}
+                          <Button
+                            variant="subtle"
+                            size="compact-xs"
+                            aria-label={t("requests.open", { id: row.request_id })}
+                          >
+                            {row.request_id}
+                          </Button>
+                        </Table.Td>
+                      </Table.Tr>
+                    ))}
+                  </VirtualBody>
+                </Table>
+              </ListFrame>
+            )}
+          </>
+        )}
+      </Loaded>
       {requests.hasNextPage && (
         <Group justify="center">
           <Button
@@ -273,18 +280,23 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
       )}
       <Errors />
       <Drawer
-        opened={requestNo !== undefined}
-        onClose={() => navigate(`/requests?${address}`)}
+        opened={shown !== undefined}
+        onClose={() => navigate(requestAddress(undefined, asked))}
         position="right"
         size="lg"
-        title={t("requests.one", { no: requestNo })}
+        title={shown && "request_id" in shown
+          ? t("requests.one_refused", { id: shown.request_id })
+          : t("requests.one", { no: requestNo })}
         closeButtonProps={{ "aria-label": t("close") }}
       >
-        {requestNo !== undefined && <OneRequest requestNo={requestNo} />}
+        {shown && <OneRequest shown={shown} />}
       </Drawer>
     </Page>
   );
 }
+
+const shownOf = ({ request_no, request_id, consumer }: RequestRow): Shown =>
+  request_no === null ? { request_id, consumer } : { request_no: String(request_no) };
 
 /** What a field may have, as the browser suggests it. */
 function Known({ name, values }: { name: string; values: string[] }) {
@@ -338,13 +350,14 @@ function Errors() {
   );
 }
 
-function OneRequest({ requestNo }: { requestNo: string }) {
+function OneRequest({ shown }: { shown: Shown }) {
   const { t } = useTranslation();
   const format = useFormat();
   const { api } = useConsole();
   const detail = useQuery({
-    queryKey: ["requests", "one", requestNo],
-    queryFn: ({ signal }) => api.get("/requests/detail", { request_no: requestNo }, signal),
+    queryKey: ["requests", "one", shown],
+    queryFn: ({ signal }) => api.get("/requests/detail", { ...shown }, signal),
+    placeholderData: undefined,
     refetchInterval: (query) => query.state.data?.state === "running" ? EVERY_MS.requests : false,
   });
   return (
@@ -352,6 +365,7 @@ function OneRequest({ requestNo }: { requestNo: string }) {
       {(request) => (
         <Stack>
           <Facts request={request} />
+          {request.error_code && <Text size="sm">{codeWords(request.error_code, t)}</Text>}
           <Again request={request} />
           <Title order={3} size="h5">{t("requests.attempts")}</Title>
           {request.tries.length > 0 && <Waterfall request={request} />}
@@ -368,9 +382,16 @@ function OneRequest({ requestNo }: { requestNo: string }) {
                 {refusal.limit && (
                   <Text size="sm">
                     {t("requests.refused_by", {
-                      limit: refusal.limit,
-                      after: format.duration(refusal.retry_after_ms),
+                      limit: t(`requests.limits.${refusal.limit as "rpm"}`, { defaultValue: refusal.limit }),
                     })}
+                    {refusal.retry_after_ms !== null && ` ${
+                      t("requests.fits", {
+                        at: format.time(
+                          new Date(Date.parse(refusal.at) + refusal.retry_after_ms).toISOString(),
+                        ),
+                        after: format.duration(refusal.retry_after_ms),
+                      })
+                    }`}
                   </Text>
                 )}
                 <Text size="xs" c="dimmed">{format.time(refusal.at)}</Text>
@@ -456,8 +477,10 @@ function Facts({ request }: { request: RequestRow }) {
     [t("requests.door"), `${request.door}, ${t(`class.${request.class}`)}`],
     [t("requests.at"), format.time(request.at)],
     [t("requests.ended"), format.time(request.finished_at)],
-    [t("requests.wait"), format.duration(request.wait_ms)],
-    [t("requests.duration"), format.duration(request.duration_ms)],
+    ...(request.state === "refused" ? [] : [
+      [t("requests.wait"), format.duration(request.wait_ms)],
+      [t("requests.duration"), format.duration(request.duration_ms)],
+    ] satisfies [string, string][]),
     [t("requests.tokens"), `${format.number(request.input_tokens)} / ${format.number(tokensOut(request))}`],
     [t("requests.trace"), request.trace_id ?? "–"],
   ];

@@ -24,6 +24,7 @@ import {
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
 import { useAction } from "../parts/mutation.ts";
+import { PartBoundary } from "../parts/error_boundary.tsx";
 import { Page } from "../parts/page.tsx";
 import { Loaded } from "../parts/states.tsx";
 import { ListFrame } from "../parts/list_frame.tsx";
@@ -192,25 +193,27 @@ function Growth({ total }: { total: StorageCounter }) {
                 {t("storage.growth_line", { week: format.bytes(week), month: format.bytes(month) })}{" "}
                 {daysLeft <= MOST_DAYS_AHEAD && t("storage.growth_full", { count: daysLeft })}
               </Text>
-              <Suspense>
-                <SeriesChart
-                  data={[...new Set(days.map(({ day }) => day))].map((day) => ({
-                    day,
-                    ...Object.fromEntries(FILE_KINDS.map((kind) => [
-                      kind,
-                      sum(days.filter((row) => row.day === day && row.kind === kind)),
-                    ])),
-                  }))}
-                  along="day"
-                  label={t("storage.growth_chart")}
-                  write={format.bytes}
-                  series={FILE_KINDS.map((kind) => ({
-                    name: kind,
-                    label: t(`storage.kind.${kind}`),
-                    color: COLOURS[kind],
-                  }))}
-                />
-              </Suspense>
+              <PartBoundary>
+                <Suspense>
+                  <SeriesChart
+                    data={[...new Set(days.map(({ day }) => day))].map((day) => ({
+                      day,
+                      ...Object.fromEntries(FILE_KINDS.map((kind) => [
+                        kind,
+                        sum(days.filter((row) => row.day === day && row.kind === kind)),
+                      ])),
+                    }))}
+                    along="day"
+                    label={t("storage.growth_chart")}
+                    write={format.bytes}
+                    series={FILE_KINDS.map((kind) => ({
+                      name: kind,
+                      label: t(`storage.kind.${kind}`),
+                      color: COLOURS[kind],
+                    }))}
+                  />
+                </Suspense>
+              </PartBoundary>
             </>
           );
         }}

@@ -9,7 +9,7 @@ import { useFileAddresses } from "../parts/file_addresses.ts";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { StateBadge } from "../parts/state_badge.tsx";
-import { EmptyState, Loaded } from "../parts/states.tsx";
+import { EmptyState, ErrorState, Loaded } from "../parts/states.tsx";
 import { EVERY_MS } from "../queries.ts";
 
 /** Of those who have set up no tenants. */
@@ -64,6 +64,12 @@ export default function VisionPage() {
           />
           {status !== null && ENDED_BADLY.has(status) && <Again which={{ tenant_id: tenant, status }} all />}
         </Group>
+        {stats.isPending && stats.failureReason && (
+          <ErrorState
+            error={stats.failureReason}
+            retry={() => stats.refetch()}
+          />
+        )}
         <Loaded query={budgets}>{(found) => <Budgets budgets={found.budgets} />}</Loaded>
         <Loaded query={pictures}>
           {({ pictures }) =>

@@ -13,7 +13,18 @@ export function PageBoundary({ children }: { children: ReactNode }) {
 /** Around all of them. */
 export const PageFailure = ({ children }: { children: ReactNode }) => <Boundary>{children}</Boundary>;
 
-class Boundary extends Component<{ children: ReactNode }, { error: Error | null }> {
+/** Around a part that is loaded by itself, as a chart is: the page that it is on stays. `close`: it can be put away. */
+export const PartBoundary = ({ close, children }: { close?: () => void; children: ReactNode }) => (
+  <Boundary part {...(close && { close })}>{children}</Boundary>
+);
+
+interface Around {
+  children: ReactNode;
+  part?: boolean;
+  close?: () => void;
+}
+
+class Boundary extends Component<Around, { error: Error | null }> {
   override state: { error: Error | null } = { error: null };
 
   static getDerivedStateFromError(error: Error) {
@@ -21,16 +32,27 @@ class Boundary extends Component<{ children: ReactNode }, { error: Error | null 
   }
 
   override render() {
-    return this.state.error === null ? this.props.children : <PageFailed error={this.state.error} />;
+    const { children, ...around } = this.props;
+    return this.state.error === null ? children : <Failed error={this.state.error} {...around} />;
   }
 }
 
-function PageFailed({ error }: { error: Error }) {
+function Failed({ error, part = false, close }: { error: Error } & Omit<Around, "children">) {
   const { t } = useTranslation();
   return (
-    <Alert color="red" variant="outline" icon={<CircleAlert />} title={t("error.page")} role="alert">
+    <Alert
+      color="red"
+      variant="outline"
+      icon={<CircleAlert />}
+      title={t(part ? "error.part" : "error.page")}
+      role="alert"
+      mb={part ? "md" : undefined}
+      withCloseButton={close !== undefined}
+      closeButtonLabel={t("close")}
+      onClose={close}
+    >
       <Stack gap="xs" align="flex-start">
-        <Text size="sm">{t("error.page_how")}</Text>
+        <Text size="sm">{t(part ? "error.part_how" : "error.page_how")}</Text>
         <Text size="xs" c="dimmed">{error.message}</Text>
         <Button size="xs" variant="default" onClick={() => location.reload()}>{t("error.reload")}</Button>
       </Stack>

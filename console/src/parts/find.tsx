@@ -7,6 +7,7 @@ import { Link } from "wouter";
 import type { Found } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { requestAddress } from "./request_address.ts";
 import { Loaded } from "./states.tsx";
 import { Window } from "./window.tsx";
 
@@ -15,7 +16,8 @@ const PAUSE_MS = 300;
 
 /** Where each kind is looked at. */
 const WHERE: Record<Found["kind"], (one: Found) => string> = {
-  request: ({ id }) => `/requests/${id}`,
+  request: ({ id }) => requestAddress({ request_no: id }),
+  refusal: ({ id, consumer }) => requestAddress({ request_id: id, consumer }),
   job: ({ id }) => `/jobs/job/${id}`,
   chat: ({ id }) => `/chats/${id}`,
   post: ({ id, tenant_id }) =>
@@ -52,14 +54,15 @@ export default function Find({ close }: { close: () => void }) {
                 {found.length === 0 && <Text size="sm">{t("nothing_found")}</Text>}
                 {found.map((one) => (
                   <Anchor
-                    key={`${one.kind} ${one.id}`}
+                    key={`${one.kind} ${one.id} ${one.consumer}`}
                     component={Link}
                     href={WHERE[one.kind](one)}
                     onClick={close}
                   >
-                    {[t(`find.${one.kind}`), one.name ?? one.id, one.at && format.time(one.at)].filter(
-                      Boolean,
-                    )
+                    {[t(`find.${one.kind}`), one.name ?? one.id, one.consumer, one.at && format.time(one.at)]
+                      .filter(
+                        Boolean,
+                      )
                       .join(" · ")}
                   </Anchor>
                 ))}

@@ -1,3 +1,4 @@
+import type { BlockReason } from "../../contract/block.ts";
 import { badKey, noSuchModel, UNEXPLAINED_DENIAL_MS, upstreamsFault } from "../diagnoses.ts";
 import type { Diagnosis } from "../provider.ts";
 
@@ -14,7 +15,7 @@ const BARE_MINUTE_BLOCK_MS = 60_000;
 const SHORTEST_BLOCK_MS = 1_000;
 
 /** `google.rpc.ErrorInfo.reason` values that say the key itself cannot be used. */
-const KEY_REASONS: Readonly<Record<string, string>> = {
+const KEY_REASONS: Readonly<Record<string, BlockReason>> = {
   API_KEY_INVALID: "key_invalid",
   API_KEY_EXPIRED: "key_invalid",
   ACCESS_TOKEN_TYPE_UNSUPPORTED: "key_invalid",
@@ -29,7 +30,7 @@ const KEY_REASONS: Readonly<Record<string, string>> = {
 };
 
 /** The same by message, for bodies without an ErrorInfo. */
-const KEY_MESSAGES: readonly (readonly [RegExp, string])[] = [
+const KEY_MESSAGES: readonly (readonly [RegExp, BlockReason])[] = [
   [/api key not valid|api key expired|please pass a valid api key|unregistered callers/i, "key_invalid"],
   [/reported as leaked/i, "key_leaked"],
   [/has been suspended/i, "key_suspended"],
