@@ -5097,7 +5097,7 @@ begin
     cached_tokens = settle_ended.cached_tokens, total_tokens = settle_ended.total_tokens,
     usage_estimated = settle_ended.usage_estimated, upstream_status = settle_ended.upstream_status,
     error_code = settle_ended.error_code, error_detail = left(settle_ended.error_detail, 2000),
-    finish_reason = settle_ended.finish_reason, latency_ms = settle_ended.latency_ms
+    finish_reason = left(settle_ended.finish_reason, 100), latency_ms = settle_ended.latency_ms
   where r.finished_at = v_before.finished_at and r.request_no = v_before.request_no;
   update eve.request_keys k
   set state = settle_ended.outcome, error_code = settle_ended.error_code
@@ -5230,7 +5230,7 @@ begin
   v_ended.usage_estimated := eve_settle.usage_estimated;
   v_ended.upstream_status := eve_settle.upstream_status;
   v_ended.error_detail := left(eve_settle.error_detail, 2000);
-  v_ended.finish_reason := eve_settle.finish_reason;
+  v_ended.finish_reason := left(eve_settle.finish_reason, 100);
   v_ended.latency_ms := eve_settle.latency_ms;
   if v_wrote then
     v_ended.output_booked := nullif(v_running.output_tokens, 0);
@@ -5283,7 +5283,7 @@ begin
       coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), t.latency_ms, i.attempt,
       i.bucket_ms - i.start_ms, t.upstream_status, coalesce(t.usage_estimated, false), true, i.consumer_id, i.key_id,
       i.token_id, i.request_id, i.class, i.endpoint, nullif(i.requested_model, i.model), i.model, t.outcome, t.error_code,
-      left(t.error_detail, 2000), t.finish_reason, i.trace_id, nullif(i.metadata, '{}')
+      left(t.error_detail, 2000), left(t.finish_reason, 100), i.trace_id, nullif(i.metadata, '{}')
     from jsonb_to_recordset(write_ended.settlements) as t (
       request_no bigint, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer,
       cached_tokens integer, total_tokens integer, usage_estimated boolean, upstream_status integer, error_code text,
@@ -12229,6 +12229,7 @@ create table eve.tenants (
   name text,
   is_default boolean not null default false,
   storage_limit_bytes bigint,
+  is_named_by_env boolean not null default false,
   created_at timestamp with time zone not null default now(),
   constraint tenants_id_form CHECK ((id ~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$'::text)),
   constraint tenants_name_length CHECK ((length(name) <= 200)),
@@ -12241,6 +12242,7 @@ CREATE TRIGGER eve_media_counter_of_tenant AFTER INSERT ON eve.tenants FOR EACH 
 comment on table eve.tenants is 'Whose things are kept apart from others''.';
 comment on column eve.tenants.is_default is 'Whose a thing is when nobody says: one row.';
 comment on column eve.tenants.storage_limit_bytes is 'Bytes of media it may keep; null: the limit tenant of eve.media_limits.';
+comment on column eve.tenants.is_named_by_env is 'Whether S3_DEFAULT_TENANT_ID named it when the function api ran last.';
 
 create table eve.tenant_members (
   tenant_id text not null,
@@ -12618,6 +12620,8 @@ create table public.media_objects (
   address_until timestamp with time zone,
   proof_tries integer not null default 0,
   proof_at timestamp with time zone,
+  came_through boolean not null default false,
+  missing_since timestamp with time zone,
   constraint media_objects_counts_as_known CHECK ((counts_as = ANY (ARRAY['reserved'::text, 'used'::text]))),
   constraint media_objects_kind_known CHECK ((kind = ANY (ARRAY['media'::text, 'vision'::text, 'crawl'::text]))),
   constraint media_objects_metadata_size CHECK ((octet_length((metadata)::text) <= 16384)),
@@ -12652,6 +12656,8 @@ comment on column public.media_objects.expires_at is 'While reserved: when the r
 comment on column public.media_objects.address_until is 'Until then somebody holds an address to which the file may be sent.';
 comment on column public.media_objects.proof_tries is 'How often somebody began to read and hash it, while it is stored and not verified.';
 comment on column public.media_objects.proof_at is 'Not read and hashed again before; null: at once.';
+comment on column public.media_objects.came_through is 'Whether it was uploaded through the gateway. What another program wrote here is not deleted for having another content.';
+comment on column public.media_objects.missing_since is 'When the comparison with the bucket found that it is not there: it is taken anew from whoever sends it again.';
 
 CREATE OR REPLACE FUNCTION eve.media_bytes(object public.media_objects)
  RETURNS bigint
@@ -12852,48 +12858,40 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.media_limits_of(tenant_id text, kind text)
- RETURNS jsonb
+CREATE OR REPLACE FUNCTION eve.media_room(tenant_id text, kind text, bytes bigint, in_spool boolean, OUT limits bigint[], OUT no_room jsonb)
+ RETURNS record
  LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
 AS $function$
 begin
-  return (
-    select jsonb_object_agg(case l.name when media_limits_of.kind then 'kind' else l.name end, l.limit_bytes)
-    from eve.media_limits l
-    where l.name in ('tenant', media_limits_of.kind, 'total', 'spool')
-  ) || jsonb_strip_nulls(jsonb_build_object(
-    'tenant', (select t.storage_limit_bytes from eve.tenants t where t.id = media_limits_of.tenant_id)
-  ));
-end;
-$function$;
-
-CREATE OR REPLACE FUNCTION eve.media_no_room(tenant_id text, kind text, bytes bigint, in_spool boolean, limits jsonb)
- RETURNS jsonb
- LANGUAGE plpgsql
- SET search_path TO ''
-AS $function$
-begin
-  return (
-    select jsonb_build_object(
-      'limit', c.scope, 'limit_bytes', (media_no_room.limits ->> c.scope)::bigint,
-      'used_bytes', c.used_bytes + c.reserved_bytes, 'asked_bytes', media_no_room.bytes
-    )
+  select array_agg(r.limit_bytes order by r.place),
+    (
+      array_agg(
+        jsonb_build_object(
+          'limit', r.scope, 'limit_bytes', r.limit_bytes, 'used_bytes', r.used_bytes, 'asked_bytes', media_room.bytes
+        )
+        order by r.scope <> 'spool', r.place
+      ) filter (where media_room.bytes > 0 and r.used_bytes + media_room.bytes > r.limit_bytes)
+    )[1]
+  into media_room.limits, media_room.no_room
+  from (
+    select c.scope, c.used_bytes + c.reserved_bytes as used_bytes, array_position('{tenant,kind,total,spool}', c.scope) as place,
+      case c.scope
+        when 'tenant' then coalesce(
+          (select t.storage_limit_bytes from eve.tenants t where t.id = media_room.tenant_id), l.limit_bytes
+        )
+        else l.limit_bytes
+      end as limit_bytes
     from eve.media_counters c
-    where (
-        (c.scope, c.subject) in (('tenant', media_no_room.tenant_id), ('kind', media_no_room.kind), ('total', ''))
-        or c.scope = 'spool' and media_no_room.in_spool
-      )
-      and media_no_room.bytes > 0
-      and c.used_bytes + c.reserved_bytes + media_no_room.bytes > (media_no_room.limits ->> c.scope)::bigint
-    order by array_position('{spool,tenant,kind,total}', c.scope)
-    limit 1
-  );
+    join eve.media_limits l on l.name = case c.scope when 'kind' then c.subject else c.scope end
+    where (c.scope, c.subject) in (('tenant', media_room.tenant_id), ('kind', media_room.kind), ('total', ''), ('spool', ''))
+      and (c.scope <> 'spool' or media_room.in_spool)
+  ) r;
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.media_take_room(tenant_id text, kind text, bytes bigint, limits jsonb)
+CREATE OR REPLACE FUNCTION eve.media_take_room(tenant_id text, kind text, bytes bigint, limits bigint[])
  RETURNS boolean
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -12902,7 +12900,8 @@ begin
   with locked as materialized (
     select c.scope, c.subject,
       media_take_room.bytes <= 0
-        or c.used_bytes + c.reserved_bytes + media_take_room.bytes <= (media_take_room.limits ->> c.scope)::bigint as has_room
+        or c.used_bytes + c.reserved_bytes + media_take_room.bytes
+          <= media_take_room.limits[array_position('{tenant,kind,total}', c.scope)] as has_room
     from eve.media_counters c
     where (c.scope, c.subject) in (('tenant', media_take_room.tenant_id), ('kind', media_take_room.kind), ('total', ''))
     order by array_position('{tenant,kind,total}', c.scope)
@@ -12951,7 +12950,8 @@ begin
       'size_bytes', (object).size_bytes, 'stored_bytes', eve.media_bytes(media_json.object),
       'content_encoding', (object).content_encoding, 's3_key', (object).s3_key, 'stored_in', (object).stored_in,
       'state', (object).state, 'refs_count', (object).refs_count, 'metadata', (object).metadata,
-      'first_seen_at', (object).first_seen_at, 'last_seen_at', (object).last_seen_at, 'expires_at', (object).expires_at
+      'first_seen_at', (object).first_seen_at, 'last_seen_at', (object).last_seen_at, 'expires_at', (object).expires_at,
+      'missing_since', (object).missing_since
     )
   );
 end;
@@ -13029,10 +13029,9 @@ declare
   v_no_room jsonb;
 begin
   perform eve.media_lock_counters((object).tenant_id, (object).kind);
-  v_no_room := eve.media_no_room(
-    (object).tenant_id, (object).kind, media_reserve_again.stored_bytes - v_held, false,
-    eve.media_limits_of((object).tenant_id, (object).kind)
-  );
+  v_no_room := (
+    eve.media_room((object).tenant_id, (object).kind, media_reserve_again.stored_bytes - v_held, false)
+  ).no_room;
   if v_no_room is not null then
     return v_no_room;
   end if;
@@ -13067,8 +13066,9 @@ declare
     secs => least(coalesce(eve_media_reserve.ttl_s, (select s.value from eve.settings s where s.name = 'upload_keep_s'), 86400), 604800)
   );
   v_address_until constant timestamptz := v_now + make_interval(secs => eve_media_reserve.address_s);
-  v_limits jsonb;
+  v_room record;
   v_object public.media_objects;
+  v_reserved jsonb;
   v_no_room jsonb;
 begin
   if v_tenant is null then
@@ -13078,36 +13078,32 @@ begin
     eve_media_reserve.file_sha256, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes, eve_media_reserve.mime_type,
     eve_media_reserve.kind, eve_media_reserve.name
   );
-  v_limits := eve.media_limits_of(v_tenant, eve_media_reserve.kind);
   -- Again where the row that stood in the way is gone once its holder lets go.
   loop
-    -- Without a lock: a crowd that is over the limit stands before nobody's door.
-    v_no_room := eve.media_no_room(
-      v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, eve_media_reserve.in_spool, v_limits
-    );
-    if v_no_room is null then
+    v_room := eve.media_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, eve_media_reserve.in_spool);
+    if v_room.no_room is null then
       insert into public.media_objects as o (
         tenant_id, file_sha256, size_bytes, stored_bytes, mime_type, content_encoding, kind, s3_key, metadata, state, counts_as,
-        stored_in, first_seen_at, last_seen_at, expires_at, address_until
+        stored_in, first_seen_at, last_seen_at, expires_at, address_until, came_through
       )
       values (
         v_tenant, eve_media_reserve.file_sha256, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes,
         eve_media_reserve.mime_type, eve_media_reserve.content_encoding, eve_media_reserve.kind,
         format('%s/%s/%s', eve_media_reserve.kind, v_tenant, eve_media_reserve.name), coalesce(eve_media_reserve.metadata, '{}'),
         'reserved', 'reserved', case when eve_media_reserve.in_spool then 'postgres' else 's3' end, v_now, v_now, v_expires_at,
-        v_address_until
+        v_address_until, true
       )
       on conflict do nothing
       returning * into v_object;
       if found then
-        if eve.media_take_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, v_limits) then
-          return jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
+        -- Everything else comes before: whoever wants room waits for the total until this is committed.
+        v_reserved := jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
+        if eve.media_take_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, v_room.limits) then
+          return v_reserved;
         end if;
         -- Somebody else has taken it meanwhile.
         delete from public.media_objects o where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256;
-        v_no_room := eve.media_no_room(
-          v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, false, v_limits
-        );
+        v_no_room := (eve.media_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, false)).no_room;
         return eve.media_quota_refusal(v_tenant, eve_media_reserve.kind, v_no_room);
       end if;
     end if;
@@ -13116,8 +13112,8 @@ begin
     where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256
     for update;
     exit when found;
-    if v_no_room is not null then
-      return eve.media_quota_refusal(v_tenant, eve_media_reserve.kind, v_no_room);
+    if v_room.no_room is not null then
+      return eve.media_quota_refusal(v_tenant, eve_media_reserve.kind, v_room.no_room);
     end if;
   end loop;
 
@@ -13141,9 +13137,15 @@ begin
     );
   end if;
   update public.media_objects o
-  set last_seen_at = v_now
+  set last_seen_at = v_now,
+    address_until = case when o.missing_since is null then o.address_until else greatest(v_address_until, o.address_until) end
   where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256
   returning * into v_object;
+  if v_object.missing_since is not null then
+    return jsonb_build_object(
+      'status', 'reserved', 'object', eve.media_json(v_object), 'multipart', eve.media_multipart(v_tenant, v_object.file_sha256)
+    );
+  end if;
   perform eve.media_link(v_tenant, eve_media_reserve.file_sha256, eve_media_reserve.links);
   return jsonb_build_object('status', 'present', 'object', eve.media_json(v_object));
 end;
@@ -13158,7 +13160,8 @@ AS $function$
 begin
   perform
   from public.media_objects o
-  where o.tenant_id = eve_media_multipart.tenant_id and o.file_sha256 = eve_media_multipart.file_sha256 and o.state = 'reserved'
+  where o.tenant_id = eve_media_multipart.tenant_id and o.file_sha256 = eve_media_multipart.file_sha256
+    and (o.state = 'reserved' or o.missing_since is not null)
   for update;
   if not found then
     return jsonb_build_object('status', 'gone');
@@ -13199,15 +13202,19 @@ begin
   end if;
   v_reserved := eve.media_bytes(v_object);
   perform eve.media_link(v_object.tenant_id, v_object.file_sha256, eve_media_stored.links);
-  if v_object.state = 'reserved' then
+  if v_object.state = 'reserved' or v_object.missing_since is not null then
     update public.media_objects o
     set state = eve_media_stored.state, counts_as = 'used', stored_bytes = eve_media_stored.stored_bytes,
       stored_in = eve_media_stored.stored_in, mime_type = coalesce(eve_media_stored.mime_type, o.mime_type), expires_at = null,
-      last_seen_at = eve.clock()
+      last_seen_at = eve.clock(), missing_since = null, proof_tries = 0, proof_at = null
     where o.tenant_id = v_object.tenant_id and o.file_sha256 = v_object.file_sha256;
     delete from eve.media_multiparts m where m.tenant_id = v_object.tenant_id and m.file_sha256 = v_object.file_sha256;
     perform eve.media_lock_counters(v_object.tenant_id, v_object.kind);
-    perform eve.media_count(v_object.tenant_id, v_object.kind, eve_media_stored.stored_bytes, -v_reserved, 1);
+    if v_object.counts_as = 'reserved' then
+      perform eve.media_count(v_object.tenant_id, v_object.kind, eve_media_stored.stored_bytes, -v_reserved, 1);
+    else
+      perform eve.media_count(v_object.tenant_id, v_object.kind, eve_media_stored.stored_bytes - v_reserved, 0, 0);
+    end if;
   elsif v_object.state = 'stored' and eve_media_stored.state = 'verified' then
     update public.media_objects o
     set state = 'verified'
@@ -13223,26 +13230,115 @@ end;
 $function$;
 comment on function public.eve_media_stored is 'Says that an object is there: its reservation becomes use.';
 
+-- media_seed ----------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.tenant_uses(tenant_id text)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_table record;
+  v_is_used boolean;
+  v_uses text[] := '{}';
+begin
+  for v_table in
+    select c.oid::regclass as relation
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
+    where c.relkind in ('r', 'p') and not c.relispartition
+      and (
+        c.relnamespace = 'eve'::regnamespace and c.relname !~ '^(media_|telegram_bots$)'
+        or c.relnamespace = 'public'::regnamespace
+        and c.relname in (
+          'message_images', 'posts', 'post_media_map', 'post_enrichment', 'crawl_pages', 'articles', 'post_links', 'graph_nodes', 'graph_edges'
+        )
+      )
+    order by 1
+  loop
+    execute format('select exists (select from %s where tenant_id = $1)', v_table.relation) into v_is_used using tenant_uses.tenant_id;
+    if v_is_used then
+      v_uses := v_uses || v_table.relation::text;
+    end if;
+  end loop;
+  if exists (
+    select from eve.media_references r where r.tenant_id = tenant_uses.tenant_id and r.ref_kind <> 'adopted'
+  ) then
+    v_uses := v_uses || 'eve.media_references'::text;
+  end if;
+  return v_uses;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.media_default_held()
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_default constant text := eve.default_tenant();
+  v_named text;
+  v_held_by text[] := '{}';
+begin
+  select t.id into v_named from eve.tenants t where t.is_named_by_env and not t.is_default;
+  if not found then
+    return null;
+  end if;
+  if v_default = 'default' then
+    v_held_by := eve.tenant_uses('default');
+    if exists (select from public.media_objects o where o.tenant_id = 'default')
+      and exists (select from public.media_objects o where o.tenant_id = v_named) then
+      v_held_by := v_held_by || 'public.media_objects'::text;
+    end if;
+  end if;
+  return jsonb_build_object('named', v_named, 'default', v_default, 'held_by', to_jsonb(v_held_by));
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.media_name_default(tenant_id text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  -- Of functions that start at once one does it.
+  lock table eve.tenants in share row exclusive mode;
+  if not exists (select from eve.tenants t where t.id = media_name_default.tenant_id) then
+    perform public.eve_tenant_save(media_name_default.tenant_id);
+  end if;
+  update eve.tenants t
+  set is_named_by_env = t.id = media_name_default.tenant_id
+  where t.is_named_by_env <> (t.id = media_name_default.tenant_id);
+  if eve.default_tenant() <> 'default' or eve.media_default_held() -> 'held_by' is distinct from '[]' then
+    return;
+  end if;
+  perform public.eve_tenant_change(media_name_default.tenant_id, '{"is_default": true}');
+  if to_regclass('eve.telegram_bots') is not null then
+    execute 'update eve.telegram_bots set tenant_id = $1 where tenant_id = ''default''' using media_name_default.tenant_id;
+  end if;
+  -- Where they are stored they stay: a row has its key.
+  update public.media_objects o set tenant_id = media_name_default.tenant_id where o.tenant_id = 'default';
+  if found then
+    perform public.eve_media_recount();
+  end if;
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION public.eve_media_seed(limits jsonb DEFAULT '{}'::jsonb, default_tenant text DEFAULT NULL::text)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
 AS $function$
-declare
-  v_takes_over constant boolean := eve.default_tenant() = 'default';
 begin
   update eve.media_limits l
   set limit_bytes = case when l.env_bytes is null then (eve_media_seed.limits ->> l.name)::bigint else l.limit_bytes end,
     env_bytes = (eve_media_seed.limits ->> l.name)::bigint
   where eve_media_seed.limits ->> l.name is not null and l.env_bytes is distinct from (eve_media_seed.limits ->> l.name)::bigint;
   if eve_media_seed.default_tenant is not null
-    and not exists (select from eve.tenants t where t.id = eve_media_seed.default_tenant) then
-    perform public.eve_tenant_save(eve_media_seed.default_tenant, is_default => v_takes_over);
-    if v_takes_over and exists (select from public.media_objects o where o.tenant_id = 'default') then
-      -- Where they are stored they stay: a row has its key.
-      update public.media_objects o set tenant_id = eve_media_seed.default_tenant where o.tenant_id = 'default';
-      perform public.eve_media_recount();
-    end if;
+    and not exists (select from eve.tenants t where t.id = eve_media_seed.default_tenant and t.is_default and t.is_named_by_env) then
+    perform eve.media_name_default(eve_media_seed.default_tenant);
   end if;
   return jsonb_build_object('status', 'seeded', 'default_tenant', eve.default_tenant());
 end;
@@ -13496,10 +13592,9 @@ begin
     return v_who;
   end if;
   perform eve.media_check_file(repeat('0', 64), eve_storage_check.size_bytes, 0, 'any/any', eve_storage_check.kind, 'any');
-  v_no_room := eve.media_no_room(
-    v_tenant, eve_storage_check.kind, eve_storage_check.size_bytes, eve_storage_check.in_spool,
-    eve.media_limits_of(v_tenant, eve_storage_check.kind)
-  );
+  v_no_room := (
+    eve.media_room(v_tenant, eve_storage_check.kind, eve_storage_check.size_bytes, eve_storage_check.in_spool)
+  ).no_room;
   return jsonb_build_object(
     'status', 'checked', 'tenant_id', v_tenant, 'content_type', eve_storage_check.kind, 'size_bytes', eve_storage_check.size_bytes,
     'allowed', v_no_room is null
@@ -13538,6 +13633,7 @@ begin
       )
       from eve.media_limits l
     ),
+    'default_tenant_held', eve.media_default_held(),
     'unfinished', (select count(*) from public.media_objects o where o.state = 'reserved'),
     'unproven', (select count(*) from public.media_objects o where o.state = 'stored'),
     'deleting', (select count(*) from public.media_objects o where o.state = 'deleting'),
@@ -13700,7 +13796,7 @@ begin
   update public.media_objects o
   set state = 'deleting', expires_at = eve.clock() + make_interval(secs => least(greatest(eve_media_failed.lease_s, 30), 600))
   where o.tenant_id = eve_media_failed.tenant_id and o.file_sha256 = eve_media_failed.file_sha256
-    and (o.state = 'reserved' or o.state = 'stored' and o.refs_count = 0)
+    and (o.state = 'reserved' or o.state = 'stored' and o.refs_count = 0 and o.came_through)
   returning * into v_object;
   if not found then
     return jsonb_build_object('status', 'none');
@@ -13852,16 +13948,30 @@ comment on function public.eve_media_alert is 'Opens an alert about storage, or 
 CREATE OR REPLACE FUNCTION public.eve_media_compare(listed jsonb, after text, until text, seen_before timestamp with time zone)
  RETURNS jsonb
  LANGUAGE sql
- STABLE
  SET search_path TO ''
 AS $function$
   with bucket as materialized (
     select l.key, l.size_bytes from jsonb_to_recordset(eve_media_compare.listed -> 'objects') as l (key text, size_bytes bigint)
   ), known as materialized (
-    select o.s3_key, o.tenant_id, o.file_sha256, eve.media_bytes(o) as bytes, o.state, o.stored_in, o.first_seen_at
+    select o.s3_key, o.tenant_id, o.file_sha256, eve.media_bytes(o) as bytes, o.state, o.missing_since,
+      o.state in ('stored', 'verified') and o.stored_in = 's3'
+        and coalesce(o.first_seen_at, '-infinity') < eve_media_compare.seen_before
+        and not exists (select from bucket b where b.key = o.s3_key) as is_missing
     from public.media_objects o
     where o.s3_key collate "C" > coalesce(eve_media_compare.after, '')
       and (eve_media_compare.until is null or o.s3_key collate "C" <= eve_media_compare.until)
+  ), changed as materialized (
+    select o.tenant_id, o.file_sha256, k.is_missing
+    from known k
+    join public.media_objects o on o.tenant_id = k.tenant_id and o.file_sha256 = k.file_sha256
+    where k.is_missing <> (k.missing_since is not null)
+    order by o.tenant_id, o.file_sha256
+    for update of o skip locked
+  ), marked as (
+    update public.media_objects o
+    set missing_since = case when c.is_missing then eve.clock() end
+    from changed c
+    where o.tenant_id = c.tenant_id and o.file_sha256 = c.file_sha256
   )
   select jsonb_build_object(
     'unknown', coalesce(
@@ -13875,9 +13985,7 @@ AS $function$
       (
         select jsonb_agg(jsonb_build_object('key', k.s3_key, 'tenant_id', k.tenant_id, 'sha256', k.file_sha256, 'size_bytes', k.bytes))
         from known k
-        where k.state in ('stored', 'verified') and k.stored_in = 's3'
-          and coalesce(k.first_seen_at, '-infinity') < eve_media_compare.seen_before
-          and not exists (select from bucket b where b.key = k.s3_key)
+        where k.is_missing
       ), '[]'
     ),
     'resized', coalesce(
@@ -13890,7 +13998,7 @@ AS $function$
     )
   );
 $function$;
-comment on function public.eve_media_compare is 'What is in a page of the bucket''s listing or in the registry, and not in the other.';
+comment on function public.eve_media_compare is 'What is in a page of the bucket''s listing or in the registry, and not in the other; marks what is missing.';
 
 CREATE OR REPLACE FUNCTION public.eve_media_comparison()
  RETURNS jsonb
@@ -14017,7 +14125,7 @@ create table eve.media_proofs (
   updated_at timestamp with time zone not null,
   constraint media_proofs_hash_state_length CHECK ((length(hash_state) <= 400)),
   constraint media_proofs_hashed_bytes_positive CHECK ((hashed_bytes > 0)),
-  constraint media_proofs_object_fkey FOREIGN KEY (tenant_id, file_sha256) REFERENCES public.media_objects(tenant_id, file_sha256) ON DELETE CASCADE,
+  constraint media_proofs_object_fkey FOREIGN KEY (tenant_id, file_sha256) REFERENCES public.media_objects(tenant_id, file_sha256) ON UPDATE CASCADE ON DELETE CASCADE,
   constraint media_proofs_pkey PRIMARY KEY (tenant_id, file_sha256)
 );
 alter table eve.media_proofs enable row level security;
@@ -14627,7 +14735,7 @@ CREATE OR REPLACE FUNCTION eve.jobs_came()
 AS $function$
 begin
   update eve.job_queues q
-  set queued = q.queued + d.jobs, bytes = q.bytes + d.bytes
+  set queued = q.queued + d.jobs, bytes = q.bytes + d.bytes, used_at = eve.clock()
   from (
     select n.queue_id, count(*)::integer as jobs, sum(n.body_bytes) as bytes
     from came n
@@ -14835,6 +14943,8 @@ declare
   v_now constant timestamptz := eve.clock();
   v_given eve.job_given[];
   v_scope record;
+  v_queues integer;
+  v_found integer;
   v_answer jsonb;
 begin
   perform eve.require_live_caller(eve_jobs_submit.consumer_id, eve_jobs_submit.token_id);
@@ -14863,12 +14973,24 @@ begin
   if v_answer is not null then
     return v_answer;
   end if;
-  if (select count(distinct (g.kind, g.class, coalesce(g.models[1], ''))) from unnest(v_given) g) > 1 then
+  v_queues := (select count(distinct (g.kind, g.class, coalesce(g.models[1], ''))) from unnest(v_given) g);
+  if v_queues > 1 then
     perform eve.jobs_lock();
   end if;
-  insert into eve.job_queues as q (kind, class, owner_id, topic, used_at)
-  select distinct g.kind, g.class, v_owner, coalesce(g.models[1], ''), v_now from unnest(v_given) g
-  on conflict on constraint job_queues_kind_class_owner_id_topic_key do update set used_at = v_now;
+  -- Their rows are not locked yet, only kept from the sweep: a job that is here already and is being claimed is waited for below, by
+  -- those who hand it in again, and whoever claims it changes its queue last.
+  loop
+    insert into eve.job_queues (kind, class, owner_id, topic, used_at)
+    select distinct g.kind, g.class, v_owner, coalesce(g.models[1], ''), v_now from unnest(v_given) g
+    on conflict on constraint job_queues_kind_class_owner_id_topic_key do nothing;
+    perform
+    from eve.job_queues q
+    where q.owner_id = v_owner
+      and (q.kind, q.class, q.topic) in (select g.kind, g.class, coalesce(g.models[1], '') from unnest(v_given) g)
+    for key share;
+    get diagnostics v_found = row_count;
+    exit when v_found = v_queues;
+  end loop;
   insert into eve.jobs (
     id, kind, queue_id, consumer_id, token_id, class, models, request_id, request_hash, body, body_media, body_bytes, state, run_at,
     expires_at, submitted_at, batch_id, place, custom_id, webhook_id
@@ -14954,7 +15076,8 @@ declare
   v_kind text;
 begin
   with lost as (
-    select j.id from eve.jobs j where j.lease_until <= v_now order by j.lease_until limit jobs_return_lost.at_most for update skip locked
+    select j.id from eve.jobs j where j.lease_until <= v_now order by j.lease_until limit jobs_return_lost.at_most
+    for no key update skip locked
   ), ended as (
     update eve.jobs j
     set state = case when j.losses >= v_most_losses then 'failed' else 'queued' end, losses = j.losses + 1,
@@ -15018,8 +15141,9 @@ begin
   end if;
   perform eve.jobs_lock();
   v_now := eve.clock();
-  perform eve.jobs_return_lost(1000);
+  -- Workers before jobs, as those have it who renew.
   update eve.job_workers w set lease_until = eve.job_place_until(eve_jobs_claim.lease_ms) where w.id = eve_jobs_claim.worker_id;
+  perform eve.jobs_return_lost(1000);
   v_kinds := array(
     select k.kind
     from eve.job_kinds k
@@ -15044,7 +15168,7 @@ begin
           where j.queue_id = v_queue and j.state = 'queued' and j.run_at <= v_now and j.expires_at > v_now
           order by j.run_at, j.no
           limit least(v_share, v_wanted)
-          for update skip locked
+          for no key update skip locked
         ), claimed as (
           update eve.jobs j
           set state = 'running', tries = j.tries + 1, started_at = coalesce(j.started_at, v_now), worker_id = eve_jobs_claim.worker_id,
@@ -15493,6 +15617,8 @@ begin
     raise exception 'at_most must be between 1 and 100000' using errcode = 'EV400';
   end if;
   perform eve.jobs_lock();
+  -- Workers before jobs, as those have it who renew.
+  delete from eve.job_workers w where w.lease_until <= v_now;
   v_lost := eve.jobs_return_lost(eve_jobs_sweep.at_most);
   with late as (
     select j.id
@@ -15502,7 +15628,7 @@ begin
       and (j.state = 'queued' or j.lease_token is not null)
     order by j.expires_at
     limit eve_jobs_sweep.at_most
-    for update skip locked
+    for no key update skip locked
   ), ended as (
     update eve.jobs j
     set state = 'expired', finished_at = v_now, error_code = 'job_expired',
@@ -15526,7 +15652,6 @@ begin
     get diagnostics v_some = row_count;
     v_deleted := v_deleted + v_some;
   end loop;
-  delete from eve.job_workers w where w.lease_until <= v_now;
   -- Models that nobody asks for any more. What runs may come back to its queue.
   delete from eve.job_queues q
   where q.queued = 0 and q.used_at <= v_now - interval '2 days'
@@ -15668,7 +15793,8 @@ begin
   execute $sql$
     delete from cron.job_run_details d
     using cron.job j
-    where j.jobname in ('eve_jobs', 'eve_graph') and d.jobid = j.jobid and d.status = 'succeeded' and d.end_time < $1
+    where j.jobname like 'eve\_%' and d.jobid = j.jobid and d.status = 'succeeded'
+      and d.end_time < $1 - case when j.jobname in ('eve_jobs', 'eve_graph') then interval '0' else interval '1 day' end
   $sql$
   using jobs_forget_ticks.before;
 exception
@@ -23429,6 +23555,68 @@ end;
 $function$;
 comment on function public.eve_crawl_finish is 'Writes down what came of a fetch, with its article and its events.';
 
+CREATE OR REPLACE FUNCTION public.eve_crawl_release(min_age_s bigint, at_most integer DEFAULT 100, need_bytes bigint DEFAULT NULL::bigint, dry_run boolean DEFAULT false)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_before constant timestamptz := eve.clock() - make_interval(secs => greatest(eve_crawl_release.min_age_s, 0));
+  v_pages uuid[];
+  v_released jsonb;
+begin
+  select array_agg(f.id) into v_pages
+  from (
+    select p.id
+    from public.crawl_pages p
+    where p.used_at <= v_before and p.held_by is null
+      and exists (
+        select
+        from public.media_objects o
+        where o.tenant_id = p.tenant_id and o.file_sha256 in (p.html_sha256, p.facts_sha256) and o.kind = 'crawl' and o.came_through
+          and o.state in ('stored', 'verified') and o.last_seen_at <= v_before
+      )
+    order by p.used_at
+    limit case when eve_crawl_release.dry_run then null else least(greatest(eve_crawl_release.at_most, 1), 1000) end
+    for update skip locked
+  ) f;
+  if v_pages is null then
+    return jsonb_build_object('pages', 0, 'objects', 0, 'bytes', 0);
+  elsif not eve_crawl_release.dry_run then
+    perform
+    from public.media_objects o
+    join public.crawl_pages p on p.tenant_id = o.tenant_id and o.file_sha256 in (p.html_sha256, p.facts_sha256)
+    where p.id = any (v_pages)
+    order by o.tenant_id, o.file_sha256
+    for update of o;
+  end if;
+  with used as materialized (
+    select r.tenant_id, r.file_sha256, count(*) as uses, max(p.used_at) as used_at
+    from public.crawl_pages p
+    join eve.media_references r on r.ref_kind = 'crawl_page' and r.ref_id = p.id::text and r.tenant_id = p.tenant_id
+    where p.id = any (v_pages)
+    group by r.tenant_id, r.file_sha256
+  ), files as (
+    select eve.media_bytes(o) as bytes, coalesce(
+        sum(eve.media_bytes(o)) over (order by u.used_at, o.tenant_id, o.file_sha256 rows between unbounded preceding and 1 preceding), 0
+      ) as before
+    from used u
+    join public.media_objects o on o.tenant_id = u.tenant_id and o.file_sha256 = u.file_sha256
+    where o.refs_count = u.uses and o.kind = 'crawl' and o.state in ('stored', 'verified') and o.last_seen_at <= v_before
+  )
+  select jsonb_build_object('pages', cardinality(v_pages), 'objects', count(*), 'bytes', coalesce(sum(f.bytes), 0)) into v_released
+  from files f
+  where not eve_crawl_release.dry_run or eve_crawl_release.need_bytes is null or f.before < eve_crawl_release.need_bytes;
+  if not eve_crawl_release.dry_run then
+    update public.crawl_pages p
+    set html_sha256 = null, facts_sha256 = null, updated_at = eve.clock()
+    where p.id = any (v_pages);
+  end if;
+  return v_released;
+end;
+$function$;
+comment on function public.eve_crawl_release is 'Lets go of the files of pages that nobody has asked for in so long: nothing keeps them then.';
+
 -- crawl_links ---------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION eve.crawl_post_came()
@@ -26121,7 +26309,7 @@ AS $function$
     'supports_json', (model_json.model).supports_json, 'supports_tools', (model_json.model).supports_tools,
     'supports_thinking', (model_json.model).supports_thinking, 'max_output_tokens', (model_json.model).max_output_tokens,
     'rpm', (model_json.model).rpm, 'tpm', (model_json.model).tpm, 'rpd', (model_json.model).rpd
-  );
+  ) || eve.shares_of(model_json.model);
 $function$;
 comment on function eve.model_json is 'A model, by the fields that people edit.';
 
@@ -26323,6 +26511,25 @@ AS $function$
       where r.state = 'succeeded' and r.latency_ms is not null
     ),
     'errors', coalesce((select jsonb_agg(to_jsonb(e) order by e.times desc, e.code) from errors e), '[]'),
+    -- Upstream rejected it, or said to leave it alone for a while, or it has no secret. Not what a person switched off.
+    'bad_keys', coalesce(
+      (
+        select jsonb_agg(to_jsonb(b) order by b.name)
+        from (
+          select coalesce(k.key_alias, k.id::text) as name, coalesce(k.blocked_reason, 'secret_missing') as reason,
+            case when k.is_active then k.blocked_until end as until
+          from clock c
+          cross join public.google_ai_api_keys k
+          where case
+            when k.is_active then k.env_var_name is null or k.blocked_until > c.at
+            else k.blocked_reason is not null
+          end
+          order by name
+          limit 20
+        ) b
+      ),
+      '[]'
+    ),
     'has_keys', exists (select from public.google_ai_api_keys k where k.is_active),
     'has_consumers', exists (select from eve.consumers c where c.kind <> 'project'),
     'has_requests', exists (select from eve.requests) or exists (select from eve.inflight)
@@ -26355,7 +26562,7 @@ begin
   select coalesce(jsonb_agg(to_jsonb(f)), '[]') into v_found
   from (
     (
-      select 'request' as kind, r.request_no::text as id, r.request_id as name, r.finished_at as at, null::text as tenant_id
+      select 'request' as kind, r.request_no::text as id, r.request_id as name, r.finished_at as at, null::text as tenant_id, null::text as consumer
       from eve.requests r
       where r.request_id = v_id or r.request_no = v_no
       order by r.finished_at desc
@@ -26363,22 +26570,43 @@ begin
     )
     union all
     (
-      select 'request', i.request_no::text, i.request_id, i.received_at, null
+      select 'request', i.request_no::text, i.request_id, i.received_at, null, null
       from eve.inflight i
       where i.request_id = v_id
       limit 10
     )
     union all
-    select 'job', j.id::text, j.request_id, j.submitted_at, null from eve.jobs j where j.id = v_uuid
+    (
+      -- What was let in after all is found as a request, which tells of its refusals.
+      select 'refusal', f.request_id, f.request_id, max(f.refused_at), null, coalesce(c.name, f.consumer_id::text)
+      from eve.refusals f
+      left join eve.consumers c on c.id = f.consumer_id
+      where f.request_id = v_id
+        and not exists (
+          select
+          from eve.requests r
+          where r.request_id = v_id and r.consumer_id is not distinct from f.consumer_id
+        )
+        and not exists (
+          select
+          from eve.inflight i
+          where i.request_id = v_id and i.consumer_id is not distinct from f.consumer_id
+        )
+      group by f.request_id, f.consumer_id, c.name
+      order by max(f.refused_at) desc
+      limit 10
+    )
     union all
-    select 'chat', c.id::text, null, c.created_at, null from public.chats c where c.id = v_uuid
+    select 'job', j.id::text, j.request_id, j.submitted_at, null, null from eve.jobs j where j.id = v_uuid
     union all
-    select 'post', p.id::text, p.external_id, p.created_at, p.tenant_id from public.posts p where p.id = v_uuid
+    select 'chat', c.id::text, null, c.created_at, null, null from public.chats c where c.id = v_uuid
+    union all
+    select 'post', p.id::text, p.external_id, p.created_at, p.tenant_id, null from public.posts p where p.id = v_uuid
   ) f;
   return v_found;
 end;
 $function$;
-comment on function public.eve_find is 'What has this id: requests by their caller''s id or their number, a job, a chat, a post.';
+comment on function public.eve_find is 'What has this id: requests by their caller''s id or their number, refused ones by the id, a job, a chat, a post.';
 
 -- alert_acknowledgement -----------------------------------------------------------------------------------------------
 
