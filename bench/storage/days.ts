@@ -78,18 +78,19 @@ export async function days(
 }
 
 /** Rows of the day's sample again, spread over a stretch of the day: what as many calls would have left. */
-async function copySample(
+export async function copySample(
   site: Site,
   after: string,
   fromMs: number,
   lastsMs: number,
   count: number,
+  sample = SAMPLE,
 ): Promise<void> {
   const { sql } = site;
   await sql`set enable_seqscan = off`;
   await sql`create temporary table if not exists sample (like eve.requests)`;
   await sql`truncate sample`;
-  await sql`insert into sample select * from eve.requests where request_no > ${after} order by request_no limit ${SAMPLE}`;
+  await sql`insert into sample select * from eve.requests where request_no > ${after} order by request_no limit ${sample}`;
   await sql`
     insert into eve.requests (
       request_no, received_at, finished_at, start_ms, settled_at, wait_ms, lane_id, tokens_booked, input_tokens,
@@ -103,8 +104,10 @@ async function copySample(
       s.consumer_id, s.key_id, s.token_id, gen_random_uuid()::text, s.class, s.endpoint, s.requested_model, s.model, s.state,
       s.error_code, s.error_detail, s.finish_reason, md5(n::text), s.metadata
     from generate_series(1, ${count}::int) n
-    cross join lateral (select (${fromMs}::float8 + ${lastsMs}::float8 * n / ${count + 1})::bigint as ms) at
-    join (select *, row_number() over (order by request_no) as place from sample) s on s.place = 1 + n % ${SAMPLE}`;
+    cross join lateral (select (${fromMs}::float8 + ${lastsMs}::float8 * n / ${
+    count + 1
+  })::bigint as ms) at
+    join (select *, row_number() over (order by request_no) as place from sample) s on s.place = 1 + n % ${sample}`;
   await sql`
     insert into public.token_usage (ts, model, prompt_tokens, completion_tokens, total_tokens, request_id, meta)
     select r.finished_at, r.model, r.input_tokens, r.output_tokens, r.total_tokens, r.request_id,
@@ -133,9 +136,12 @@ async function copySample(
 /** As cron's job runs it: step by step, each in a transaction of its own. */
 async function runToEnd({ sql }: Site, operation: string): Promise<void> {
   for (let more = true; more;) {
-    const [begun] = await sql`select eve.begin_run(${operation}, 'bench', ${RUN_LIMIT_MS}) as run`;
+    const [begun] =
+      await sql`select eve.begin_run(${operation}, 'bench', ${RUN_LIMIT_MS}) as run`;
     for (;;) {
-      const [row] = await sql`select eve.step_run(${begun!.run.run_id}) as step`;
+      const [row] = await sql`select eve.step_run(${
+        begun!.run.run_id
+      }) as step`;
       if (row!.step.status === "failed") {
         throw new Error(`${operation} failed: ${row!.step.error}`);
       }

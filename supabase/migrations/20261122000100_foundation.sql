@@ -11,7 +11,3 @@ comment on schema eve is 'EVE Gateway: lanes, reservations, consumers and the au
 revoke all on schema eve from public;
 revoke all on schema eve from anon, authenticated;
 grant usage on schema eve to service_role;
-
--- PostgreSQL lets everybody execute a new function, and Supabase opens new tables, sequences and functions in `public` to
--- the API. What is added later and granted to nobody must be reachable by no client, so these defaults are turned round. The
--- service role keeps its own: it is the project's administrator.
