@@ -24,8 +24,8 @@ const PAGES = [
   "Alerts",
   "Playground",
 ];
-/** More than one model's limit a minute, so that there is a refusal to see. */
-const CALLS = 7;
+/** More than two projects of five a minute take of one model, so that there is a refusal to see. */
+const CALLS = 12;
 /** Charts and lists settle. */
 const SETTLE_MS = 1_500;
 
