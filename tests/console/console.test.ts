@@ -676,6 +676,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
         await told.waitFor().catch((error) => {
           throw new Error(`${address} does not say that there is no answer`, { cause: error });
         });
+        expect(asked.size, address).toBeGreaterThan(0);
       };
       for (const name of PAGES.filter((name) => name !== "Playground")) {
         await isTold(name === "Keys and models" ? "/keys" : `/${name.toLowerCase()}`, name);
@@ -704,6 +705,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       await page.route("**/auth/v1/token**", () => {});
       await signIn(page, stack.console!.url, stack.console!.administrator);
       await page.getByText(/^The project does not answer/).waitFor();
+      expect(await page.getByRole("button", { name: "Sign in" }).isEnabled()).toBe(true);
     } finally {
       await page.context().close();
     }
