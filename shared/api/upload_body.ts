@@ -2,8 +2,8 @@ import type * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { validated } from "../endpoints/validated.ts";
 import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
-import { readFormBody } from "../http/form_body.ts";
-import { parseText } from "../http/json.ts";
+import { isForm, readFormBody } from "../http/form_body.ts";
+import { parseJson } from "../http/json.ts";
 import type { JsonBodyTerms } from "../http/json_body.ts";
 import { BODY_COPIES, type Work } from "../http/work_budget.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -28,22 +28,17 @@ export async function readFile<Fields extends z.ZodObject>(
   request: Request,
   { maxBytes, clock, work, fields, query }: FileTerms<Fields>,
 ): Promise<{ bytes: Uint8Array<ArrayBuffer>; mimeType: string; fields: z.output<Fields> }> {
-  const bytes = await readBody(request, {
-    maxBytes,
-    timeoutMs: BODY_TIMEOUT_MS,
-    clock,
-    onBytes: (count) => work.add(count * BODY_COPIES),
-  }) as Uint8Array<ArrayBuffer>;
   const contentType = request.headers.get("content-type") ?? "application/octet-stream";
-  if (!/^multipart\/form-data\b/i.test(contentType)) return { bytes, mimeType: contentType, fields: query };
-  let form: FormData;
-  try {
-    form = await new Response(bytes, { headers: { "content-type": contentType } }).formData();
-  } catch {
-    throw new GatewayError("invalid_request", {
-      message: "The body is no multipart form, or it breaks off.",
-    });
+  if (!isForm(contentType)) {
+    const bytes = await readBody(request, {
+      maxBytes,
+      timeoutMs: BODY_TIMEOUT_MS,
+      clock,
+      onBytes: (count) => work.add(count * BODY_COPIES),
+    }) as Uint8Array<ArrayBuffer>;
+    return { bytes, mimeType: contentType, fields: query };
   }
+  const form = await readFormBody(request, { maxBytes, clock, work });
   const file = form.get("file");
   if (!(file instanceof File)) {
     throw new GatewayError("invalid_request", {
@@ -84,5 +79,5 @@ export async function readJsonForm(
     });
   }
   if (text.length > maxJsonBytes) throw new GatewayError("body_too_large");
-  return { body: parseText(text), files };
+  return { body: parseJson(new TextEncoder().encode(text)), files };
 }
