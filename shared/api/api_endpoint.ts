@@ -7,6 +7,7 @@ import {
   notFound,
 } from "../http/function_shell.ts";
 import { jsonResponse } from "../http/json_response.ts";
+import { sharedAnswers } from "../runtime/shared_answers.ts";
 import { chatRoutes } from "./chat_routes.ts";
 import { graphRoutes } from "./graph_routes.ts";
 import { crawlRoutes } from "./crawl_routes.ts";
@@ -35,6 +36,7 @@ export function createApiEndpoint(
   options: FunctionOptions<ApiDependencies>,
 ): (request: Request) => Promise<Response> {
   const { clock } = options;
+  const confirmations = sharedAnswers<unknown>();
   return createFunction(options, {
     maxBodyBytes: ({ maxBodyBytes }) => maxBodyBytes,
     routes(app, dependencies) {
@@ -50,6 +52,11 @@ export function createApiEndpoint(
           const actor = route.isSigned ? null : await identified(received, dependencies);
           const work = received.beginWork(actor === null ? "address" : actorName(actor));
           try {
+            const confirmCaller = async () => {
+              if (actor?.kind !== "consumer" || actor.token_id === null) return;
+              const { consumer_id: consumerId, token_id: tokenId } = actor;
+              await confirmations(tokenId, () => dependencies.confirmToken({ consumerId, tokenId }));
+            };
             // A signed address acts for nobody: its routes do not ask.
             const context = {
               dependencies,
@@ -59,6 +66,7 @@ export function createApiEndpoint(
               traceId,
               clock,
               work,
+              confirmCaller,
             };
             return await route.serve(context, {
               path: req.param() as Record<string, string>,
@@ -69,10 +77,14 @@ export function createApiEndpoint(
                   maxJsonBytes: route.maxBodyBytes ?? MAX_JSON_BYTES,
                   clock,
                   work,
+                  confirmCaller,
                 })
                 : {
                   body: takesJson
-                    ? await received.readJson(work, { maxBytes: route.maxBodyBytes ?? MAX_JSON_BYTES })
+                    ? await received.readJson(work, {
+                      maxBytes: route.maxBodyBytes ?? MAX_JSON_BYTES,
+                      confirmCaller,
+                    })
                     : undefined,
                   files: [],
                 }),

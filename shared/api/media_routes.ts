@@ -219,11 +219,13 @@ export const mediaRoutes: readonly ApiRoute[] = [
       201: { description: "It is stored now", shape: uploaded },
     },
     async serve(context, { query }) {
-      const { dependencies: { media, maxBodyBytes }, actor, requestId, request, clock, work } = context;
+      const { dependencies: { media, maxBodyBytes }, actor, requestId, request, clock, work, confirmCaller } =
+        context;
       const file = await readFile(request, {
         maxBytes: maxBodyBytes,
         clock,
         work,
+        confirmCaller,
         fields: uploadFields,
         query,
       });

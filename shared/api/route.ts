@@ -14,6 +14,8 @@ import type { Work } from "../http/work_budget.ts";
 /** What stands behind `api`. */
 export interface ApiDependencies {
   identify(request: Request): Promise<Actor>;
+  /** Throws for a token that was revoked: its signature does not say so. */
+  confirmToken(token: { consumerId: string; tokenId: string }): Promise<unknown>;
   media: Media;
   addresses: AddressSigner;
   chats: Chats;
@@ -42,6 +44,8 @@ export interface ApiContext {
   traceId: string;
   clock: Clock;
   work: Work;
+  /** Asks the database whether the sender's token still holds, before much is read for it. @throws GatewayError `token_revoked` and the like */
+  confirmCaller(): Promise<void>;
 }
 
 export type Method = "get" | "post" | "put" | "patch" | "delete";

@@ -5,13 +5,9 @@ import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
 import { isForm, readFormBody } from "../http/form_body.ts";
 import { parseJson } from "../http/json.ts";
 import type { JsonBodyTerms } from "../http/json_body.ts";
-import { BODY_COPIES, type Work } from "../http/work_budget.ts";
-import type { Clock } from "../runtime/clock.ts";
+import { BODY_COPIES } from "../http/work_budget.ts";
 
-export interface FileTerms<Fields extends z.ZodObject> {
-  maxBytes: number;
-  clock: Clock;
-  work: Work;
+export interface FileTerms<Fields extends z.ZodObject> extends JsonBodyTerms {
   /** What a form's other fields must be: they come before those of the query. */
   fields: Fields;
   query: z.output<Fields>;
@@ -22,23 +18,25 @@ const MAX_FORM_FIELDS = 20;
 
 /**
  * A file out of a request: the body as it is, or the field `file` of a multipart form.
- * @throws GatewayError `body_too_large`, `body_timeout`, `gateway_busy`, `invalid_request`
+ * @throws GatewayError `body_too_large`, `body_timeout`, `gateway_busy`, `invalid_request`, what `confirmCaller` throws
  */
 export async function readFile<Fields extends z.ZodObject>(
   request: Request,
-  { maxBytes, clock, work, fields, query }: FileTerms<Fields>,
+  { fields, query, ...terms }: FileTerms<Fields>,
 ): Promise<{ bytes: Uint8Array<ArrayBuffer>; mimeType: string; fields: z.output<Fields> }> {
   const contentType = request.headers.get("content-type") ?? "application/octet-stream";
   if (!isForm(contentType)) {
+    const { maxBytes, clock, work, confirmCaller } = terms;
     const bytes = await readBody(request, {
       maxBytes,
       timeoutMs: BODY_TIMEOUT_MS,
       clock,
       onBytes: (count) => work.add(count * BODY_COPIES),
+      onLarge: confirmCaller,
     }) as Uint8Array<ArrayBuffer>;
     return { bytes, mimeType: contentType, fields: query };
   }
-  const form = await readFormBody(request, { maxBytes, clock, work });
+  const form = await readFormBody(request, terms);
   const file = form.get("file");
   if (!(file instanceof File)) {
     throw new GatewayError("invalid_request", {

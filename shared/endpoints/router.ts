@@ -10,6 +10,7 @@ import {
   methodNotAllowed,
 } from "../http/function_shell.ts";
 import { BODY_COPIES } from "../http/work_budget.ts";
+import { sharedAnswers } from "../runtime/shared_answers.ts";
 import { canonicalPath } from "./aliases.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "./endpoint.ts";
 import { cacheTtlOf } from "./eve_options.ts";
@@ -35,7 +36,7 @@ export interface RouterDependencies {
 export function createRouter(
   options: FunctionOptions<RouterDependencies>,
 ): (request: Request) => Promise<Response> {
-  const confirmations: Confirmations = new Map();
+  const confirmations: Confirmations = sharedAnswers();
   const callers = new WeakMap<FunctionRequest, Caller>();
   return createFunction(options, {
     maxBodyBytes: ({ maxBodyBytes }) => maxBodyBytes,
@@ -148,8 +149,8 @@ function cacheHeader(outcome: CacheOutcome): string {
   }
 }
 
-/** Questions under way, by token. */
-type Confirmations = Map<string, Promise<unknown>>;
+/** By token. */
+type Confirmations = ReturnType<typeof sharedAnswers<unknown>>;
 
 /**
  * A notebook's token is verified without the database, which alone knows whether it was revoked; the other
@@ -160,12 +161,6 @@ function confirmation(caller: Caller, gateway: Gateway, confirmations: Confirmat
   return async () => {
     const { kind, tokenId } = caller;
     if (kind !== "notebook" || tokenId === null) return;
-    await (asked ??= confirmations.get(tokenId) ?? ask(tokenId));
+    await (asked ??= confirmations(tokenId, () => gateway.models(caller)));
   };
-
-  function ask(tokenId: string): Promise<unknown> {
-    const answer = gateway.models(caller).finally(() => confirmations.delete(tokenId));
-    confirmations.set(tokenId, answer);
-    return answer;
-  }
 }

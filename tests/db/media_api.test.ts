@@ -528,6 +528,27 @@ describe("who may", () => {
       status_code: 401,
       error: { code: "token_revoked" },
     });
+    // A large body is not read for it, as a file or in a form.
+    const part = '--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n';
+    for (const contentType of ["application/octet-stream", "multipart/form-data; boundary=b"]) {
+      let sent = 0;
+      const body = new ReadableStream<Uint8Array>({
+        start: (controller) => controller.enqueue(bytes(part)),
+        pull(controller) {
+          sent += 65_536;
+          if (sent > 8 * 1024 * 1024) controller.close();
+          else controller.enqueue(new Uint8Array(65_536));
+        },
+      });
+      const refused = await api.call("POST", "/v1/media", {
+        as: token,
+        headers: { "content-type": contentType },
+        body,
+      });
+      expect([contentType, refused.status]).toEqual([contentType, 401]);
+      expect((await refused.json()).error.code).toBe("token_revoked");
+      expect(sent).toBeLessThan(1024 * 1024);
+    }
     // Its enrolment secret is no key.
     expect(await ask("GET", "/v1/storage/quota", { as: secret.text })).toMatchObject({ status_code: 403 });
   });

@@ -3,6 +3,7 @@ import { createApiEndpoint } from "../../shared/api/api_endpoint.ts";
 import type { ApiDependencies } from "../../shared/api/route.ts";
 import { createAccess } from "../../shared/database/access.ts";
 import { createChats } from "../../shared/database/chats.ts";
+import { listModels } from "../../shared/database/models.ts";
 import { createGraph } from "../../shared/database/graph.ts";
 import { createCrawl } from "../../shared/database/crawl.ts";
 import { createVision } from "../../shared/database/vision.ts";
@@ -133,6 +134,7 @@ export function apiOver(
           fetch: authApi,
           place: "api",
         }),
+      confirmToken: (token) => listModels(transport.call, token, 5_000),
       media,
       addresses,
       chats: createChats(transport.call),

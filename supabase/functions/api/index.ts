@@ -2,6 +2,7 @@ import { createApiEndpoint } from "../../../shared/api/api_endpoint.ts";
 import { openMedia } from "../../../shared/media/open.ts";
 import { workerCall } from "../../../shared/calls/worker_call.ts";
 import { createChats } from "../../../shared/database/chats.ts";
+import { listModels } from "../../../shared/database/models.ts";
 import { createGraph } from "../../../shared/database/graph.ts";
 import { createCrawl } from "../../../shared/database/crawl.ts";
 import { createVision } from "../../../shared/database/vision.ts";
@@ -45,6 +46,7 @@ async function open() {
   return {
     identify: (request: Request) =>
       identifyActor(request, { project, apiKey, tokens, access, fetch, place: "api" }),
+    confirmToken: (token: { consumerId: string; tokenId: string }) => listModels(call, token, rpcTimeoutMs),
     media,
     addresses,
     chats: createChats(call),
