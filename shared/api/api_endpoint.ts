@@ -37,8 +37,16 @@ export function createApiEndpoint(
 ): (request: Request) => Promise<Response> {
   const { clock } = options;
   const confirmations = sharedAnswers<unknown>();
+  const actors = new WeakMap<FunctionRequest, Actor>();
+  async function identified(received: FunctionRequest, { identify }: ApiDependencies): Promise<Actor> {
+    const actor = await identify(received.request);
+    actors.set(received, actor);
+    received.attributes = { "eve.actor": actorName(actor) };
+    return actor;
+  }
   return createFunction(options, {
     maxBodyBytes: ({ maxBodyBytes }) => maxBodyBytes,
+    noteError: (error, received, { noteError }) => noteError?.(error, callerOf(actors.get(received))),
     routes(app, dependencies) {
       app.get(
         "/v1/openapi.json",
@@ -112,10 +120,16 @@ function isForm(request: Request, route: ApiRoute): route is ApiRoute & { formFi
     /^multipart\/form-data\b/i.test(request.headers.get("content-type") ?? "");
 }
 
-async function identified(received: FunctionRequest, { identify }: ApiDependencies): Promise<Actor> {
-  const actor = await identify(received.request);
-  received.attributes = { "eve.actor": actorName(actor) };
-  return actor;
+/** As the counts of refused requests know them: a consumer, or the project. */
+function callerOf(actor: Actor | undefined): { consumerId: string | null } | null {
+  switch (actor?.kind) {
+    case "consumer":
+      return { consumerId: actor.consumer_id };
+    case "project":
+      return { consumerId: null };
+    default:
+      return null;
+  }
 }
 
 /** `{name}` may hold slashes: `/v1/media/{name}/url` -> `/v1/media/:name{.+}/url`. */

@@ -29,7 +29,7 @@ export interface BadRequestDependencies {
  */
 export function badRequestCounter(
   { count, clock, background, log }: BadRequestDependencies,
-): (error: GatewayError, caller: Caller | null) => void {
+): (error: GatewayError, caller: Pick<Caller, "consumerId"> | null) => void {
   let gathered = new Map<string, BadRequestCount>();
 
   async function handOver(): Promise<void> {

@@ -506,6 +506,10 @@ describe("who may", () => {
     // A stranger learns nothing of paths.
     expect((await api.call("GET", "/v1/nothing", { as: null })).status).toBe(401);
     expect((await api.call("GET", "/v1/nothing")).status).toBe(404);
+    // Both are counted, with who asked.
+    expect(api.logged).toEqual(
+      expect.arrayContaining(["refused credential_missing nobody", "refused not_found project"]),
+    );
     expect((await api.call("DELETE", "/v1/storage/quota")).status).toBe(405);
   });
 

@@ -147,6 +147,8 @@ export function apiOver(
       baseUrl,
       maxBodyBytes,
       background: (work) => void background.push(work),
+      noteError: ({ code }, caller) =>
+        void logged.push(`refused ${code} ${caller === null ? "nobody" : caller.consumerId ?? "project"}`),
     }),
     clock: systemClock,
     newId: () => crypto.randomUUID(),

@@ -2,6 +2,8 @@ import { createApiEndpoint } from "../../../shared/api/api_endpoint.ts";
 import { openMedia } from "../../../shared/media/open.ts";
 import { workerCall } from "../../../shared/calls/worker_call.ts";
 import { createChats } from "../../../shared/database/chats.ts";
+import { countBadRequests } from "../../../shared/database/bad_requests.ts";
+import { badRequestCounter } from "../../../shared/gateway/bad_requests.ts";
 import { listModels } from "../../../shared/database/models.ts";
 import { createGraph } from "../../../shared/database/graph.ts";
 import { createCrawl } from "../../../shared/database/crawl.ts";
@@ -69,6 +71,7 @@ async function open() {
     baseUrl,
     maxBodyBytes,
     background,
+    noteError: badRequestCounter({ count: countBadRequests(call), clock, background, log }),
   };
 }
 
