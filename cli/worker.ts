@@ -3,6 +3,7 @@
  * SUPABASE_SECRET_KEYS, the secrets of the keys), and makes outbound connections only. It goes on until it is interrupted, and gives back
  * then what it has not sent.
  */
+import { safeForTerminal } from "./eve/terminal.ts";
 import { filesAreInS3 } from "../shared/database/media_stores.ts";
 import { rpcTransport } from "../shared/database/transport/rpc_transport.ts";
 import { readStorageSettings } from "../shared/media/settings.ts";
@@ -63,6 +64,7 @@ try {
   worker.leave();
   Deno.exit(0);
 } catch (thrown) {
-  console.error(thrown instanceof GatewayError ? thrown.detail ?? thrown.message : thrown);
+  const said = thrown instanceof GatewayError ? thrown.detail ?? thrown.message : Deno.inspect(thrown);
+  console.error(safeForTerminal(said, false));
   Deno.exit(1);
 }

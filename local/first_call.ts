@@ -1,4 +1,5 @@
 /** The first call a user sees: a real question to the real endpoint, and how to repeat it. */
+import { safeForTerminal } from "../cli/eve/terminal.ts";
 import type { Stack } from "./stack.ts";
 
 /** A model that every kind of upstream serves. */
@@ -36,9 +37,19 @@ interface Answer {
  * Makes the call and describes the outcome. `ok` is false when there was no answer; the lines then say what to do.
  * `reached` is false when there was no function to answer.
  */
-export async function firstCall(
-  stack: Pick<Stack, "url" | "keys">,
-): Promise<{ ok: boolean; reached: boolean; lines: string[] }> {
+export async function firstCall(stack: Pick<Stack, "url" | "keys">): Promise<FirstCall> {
+  const { lines, ...outcome } = await call(stack);
+  // A model's words, which a terminal must show and not act on.
+  return { ...outcome, lines: lines.map((line) => safeForTerminal(line, false)) };
+}
+
+interface FirstCall {
+  ok: boolean;
+  reached: boolean;
+  lines: string[];
+}
+
+async function call(stack: Pick<Stack, "url" | "keys">): Promise<FirstCall> {
   let status = 0;
   let answer: Answer;
   const startedAt = Date.now();
