@@ -104,9 +104,7 @@ export async function copySample(
       s.consumer_id, s.key_id, s.token_id, gen_random_uuid()::text, s.class, s.endpoint, s.requested_model, s.model, s.state,
       s.error_code, s.error_detail, s.finish_reason, md5(n::text), s.metadata
     from generate_series(1, ${count}::int) n
-    cross join lateral (select (${fromMs}::float8 + ${lastsMs}::float8 * n / ${
-    count + 1
-  })::bigint as ms) at
+    cross join lateral (select (${fromMs}::float8 + ${lastsMs}::float8 * n / ${count + 1})::bigint as ms) at
     join (select *, row_number() over (order by request_no) as place from sample) s on s.place = 1 + n % ${sample}`;
   await sql`
     insert into public.token_usage (ts, model, prompt_tokens, completion_tokens, total_tokens, request_id, meta)
@@ -136,12 +134,9 @@ export async function copySample(
 /** As cron's job runs it: step by step, each in a transaction of its own. */
 async function runToEnd({ sql }: Site, operation: string): Promise<void> {
   for (let more = true; more;) {
-    const [begun] =
-      await sql`select eve.begin_run(${operation}, 'bench', ${RUN_LIMIT_MS}) as run`;
+    const [begun] = await sql`select eve.begin_run(${operation}, 'bench', ${RUN_LIMIT_MS}) as run`;
     for (;;) {
-      const [row] = await sql`select eve.step_run(${
-        begun!.run.run_id
-      }) as step`;
+      const [row] = await sql`select eve.step_run(${begun!.run.run_id}) as step`;
       if (row!.step.status === "failed") {
         throw new Error(`${operation} failed: ${row!.step.error}`);
       }

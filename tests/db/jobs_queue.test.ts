@@ -71,12 +71,15 @@ describe("handing in", () => {
     const again = postgres(db.url, { max: 1, onnotice: () => {} });
     try {
       await again.begin(async (transaction) => {
-        expect((await jobCalls(transaction).submit(names("r", 2), { consumerId: a })).jobs).toEqual(
+        expect(
+          (await jobCalls(transaction as unknown as postgres.Sql).submit(names("r", 2), { consumerId: a }))
+            .jobs,
+        ).toEqual(
           given.jobs.map(({ id }: Json) => ({ id, state: "queued", is_new: false })),
         );
         const claimed = await sql.begin(async (claiming) => {
           await claiming`set local lock_timeout = '5s'`;
-          return await jobCalls(claiming).claim(10);
+          return await jobCalls(claiming as unknown as postgres.Sql).claim(10);
         });
         expect(idsOf(claimed)).toEqual(["r0", "r1"]);
       });

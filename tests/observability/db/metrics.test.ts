@@ -9,7 +9,6 @@ import {
   settle,
   type TestClock,
 } from "../../harness/admission.ts";
-import { until } from "../../harness/patience.ts";
 import { cloneDatabase, type TestDatabase } from "../../harness/database.ts";
 import { empty } from "../../harness/rows.ts";
 

@@ -187,10 +187,16 @@ describe("settle", () => {
       for_ms: 29_000,
       reason: "upstream_minute_quota",
     });
-    expect(await blockSent({ scope: "lane", lasts: { until: "pacific_midnight" }, reason: "day" })).toEqual({
+    expect(
+      await blockSent({
+        scope: "lane",
+        lasts: { until: "pacific_midnight" },
+        reason: "upstream_daily_quota",
+      }),
+    ).toEqual({
       scope: "lane",
       until: "pacific_midnight",
-      reason: "day",
+      reason: "upstream_daily_quota",
     });
     expect(await blockSent(null)).toBeNull();
   });

@@ -18,7 +18,7 @@ import {
 const BAD_KEY: Diagnosis = {
   fault: "key",
   retryable: true,
-  block: { scope: "key", lasts: { forMs: 60_000 }, reason: "key_quota" },
+  block: { scope: "key", lasts: { forMs: 60_000 }, reason: "upstream_minute_quota" },
   code: "key_rejected",
 };
 
