@@ -12858,40 +12858,48 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.media_room(tenant_id text, kind text, bytes bigint, in_spool boolean, OUT limits bigint[], OUT no_room jsonb)
- RETURNS record
+CREATE OR REPLACE FUNCTION eve.media_limits_of(tenant_id text, kind text)
+ RETURNS jsonb
  LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
 AS $function$
 begin
-  select array_agg(r.limit_bytes order by r.place),
-    (
-      array_agg(
-        jsonb_build_object(
-          'limit', r.scope, 'limit_bytes', r.limit_bytes, 'used_bytes', r.used_bytes, 'asked_bytes', media_room.bytes
-        )
-        order by r.scope <> 'spool', r.place
-      ) filter (where media_room.bytes > 0 and r.used_bytes + media_room.bytes > r.limit_bytes)
-    )[1]
-  into media_room.limits, media_room.no_room
-  from (
-    select c.scope, c.used_bytes + c.reserved_bytes as used_bytes, array_position('{tenant,kind,total,spool}', c.scope) as place,
-      case c.scope
-        when 'tenant' then coalesce(
-          (select t.storage_limit_bytes from eve.tenants t where t.id = media_room.tenant_id), l.limit_bytes
-        )
-        else l.limit_bytes
-      end as limit_bytes
-    from eve.media_counters c
-    join eve.media_limits l on l.name = case c.scope when 'kind' then c.subject else c.scope end
-    where (c.scope, c.subject) in (('tenant', media_room.tenant_id), ('kind', media_room.kind), ('total', ''), ('spool', ''))
-      and (c.scope <> 'spool' or media_room.in_spool)
-  ) r;
+  return (
+    select jsonb_object_agg(case l.name when media_limits_of.kind then 'kind' else l.name end, l.limit_bytes)
+    from eve.media_limits l
+    where l.name in ('tenant', media_limits_of.kind, 'total', 'spool')
+  ) || jsonb_strip_nulls(jsonb_build_object(
+    'tenant', (select t.storage_limit_bytes from eve.tenants t where t.id = media_limits_of.tenant_id)
+  ));
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.media_take_room(tenant_id text, kind text, bytes bigint, limits bigint[])
+CREATE OR REPLACE FUNCTION eve.media_no_room(tenant_id text, kind text, bytes bigint, in_spool boolean, limits jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  return (
+    select jsonb_build_object(
+      'limit', c.scope, 'limit_bytes', (media_no_room.limits ->> c.scope)::bigint,
+      'used_bytes', c.used_bytes + c.reserved_bytes, 'asked_bytes', media_no_room.bytes
+    )
+    from eve.media_counters c
+    where (
+        (c.scope, c.subject) in (('tenant', media_no_room.tenant_id), ('kind', media_no_room.kind), ('total', ''))
+        or c.scope = 'spool' and media_no_room.in_spool
+      )
+      and media_no_room.bytes > 0
+      and c.used_bytes + c.reserved_bytes + media_no_room.bytes > (media_no_room.limits ->> c.scope)::bigint
+    order by array_position('{spool,tenant,kind,total}', c.scope)
+    limit 1
+  );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.media_take_room(tenant_id text, kind text, bytes bigint, limits jsonb)
  RETURNS boolean
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -12900,8 +12908,7 @@ begin
   with locked as materialized (
     select c.scope, c.subject,
       media_take_room.bytes <= 0
-        or c.used_bytes + c.reserved_bytes + media_take_room.bytes
-          <= media_take_room.limits[array_position('{tenant,kind,total}', c.scope)] as has_room
+        or c.used_bytes + c.reserved_bytes + media_take_room.bytes <= (media_take_room.limits ->> c.scope)::bigint as has_room
     from eve.media_counters c
     where (c.scope, c.subject) in (('tenant', media_take_room.tenant_id), ('kind', media_take_room.kind), ('total', ''))
     order by array_position('{tenant,kind,total}', c.scope)
@@ -13029,9 +13036,10 @@ declare
   v_no_room jsonb;
 begin
   perform eve.media_lock_counters((object).tenant_id, (object).kind);
-  v_no_room := (
-    eve.media_room((object).tenant_id, (object).kind, media_reserve_again.stored_bytes - v_held, false)
-  ).no_room;
+  v_no_room := eve.media_no_room(
+    (object).tenant_id, (object).kind, media_reserve_again.stored_bytes - v_held, false,
+    eve.media_limits_of((object).tenant_id, (object).kind)
+  );
   if v_no_room is not null then
     return v_no_room;
   end if;
@@ -13066,7 +13074,7 @@ declare
     secs => least(coalesce(eve_media_reserve.ttl_s, (select s.value from eve.settings s where s.name = 'upload_keep_s'), 86400), 604800)
   );
   v_address_until constant timestamptz := v_now + make_interval(secs => eve_media_reserve.address_s);
-  v_room record;
+  v_limits jsonb;
   v_object public.media_objects;
   v_reserved jsonb;
   v_no_room jsonb;
@@ -13078,10 +13086,14 @@ begin
     eve_media_reserve.file_sha256, eve_media_reserve.size_bytes, eve_media_reserve.stored_bytes, eve_media_reserve.mime_type,
     eve_media_reserve.kind, eve_media_reserve.name
   );
+  v_limits := eve.media_limits_of(v_tenant, eve_media_reserve.kind);
   -- Again where the row that stood in the way is gone once its holder lets go.
   loop
-    v_room := eve.media_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, eve_media_reserve.in_spool);
-    if v_room.no_room is null then
+    -- Without a lock: a crowd that is over the limit stands before nobody's door.
+    v_no_room := eve.media_no_room(
+      v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, eve_media_reserve.in_spool, v_limits
+    );
+    if v_no_room is null then
       insert into public.media_objects as o (
         tenant_id, file_sha256, size_bytes, stored_bytes, mime_type, content_encoding, kind, s3_key, metadata, state, counts_as,
         stored_in, first_seen_at, last_seen_at, expires_at, address_until, came_through
@@ -13098,12 +13110,14 @@ begin
       if found then
         -- Everything else comes before: whoever wants room waits for the total until this is committed.
         v_reserved := jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
-        if eve.media_take_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, v_room.limits) then
+        if eve.media_take_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, v_limits) then
           return v_reserved;
         end if;
         -- Somebody else has taken it meanwhile.
         delete from public.media_objects o where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256;
-        v_no_room := (eve.media_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, false)).no_room;
+        v_no_room := eve.media_no_room(
+          v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, false, v_limits
+        );
         return eve.media_quota_refusal(v_tenant, eve_media_reserve.kind, v_no_room);
       end if;
     end if;
@@ -13112,8 +13126,8 @@ begin
     where o.tenant_id = v_tenant and o.file_sha256 = eve_media_reserve.file_sha256
     for update;
     exit when found;
-    if v_room.no_room is not null then
-      return eve.media_quota_refusal(v_tenant, eve_media_reserve.kind, v_room.no_room);
+    if v_no_room is not null then
+      return eve.media_quota_refusal(v_tenant, eve_media_reserve.kind, v_no_room);
     end if;
   end loop;
 
@@ -13592,9 +13606,10 @@ begin
     return v_who;
   end if;
   perform eve.media_check_file(repeat('0', 64), eve_storage_check.size_bytes, 0, 'any/any', eve_storage_check.kind, 'any');
-  v_no_room := (
-    eve.media_room(v_tenant, eve_storage_check.kind, eve_storage_check.size_bytes, eve_storage_check.in_spool)
-  ).no_room;
+  v_no_room := eve.media_no_room(
+    v_tenant, eve_storage_check.kind, eve_storage_check.size_bytes, eve_storage_check.in_spool,
+    eve.media_limits_of(v_tenant, eve_storage_check.kind)
+  );
   return jsonb_build_object(
     'status', 'checked', 'tenant_id', v_tenant, 'content_type', eve_storage_check.kind, 'size_bytes', eve_storage_check.size_bytes,
     'allowed', v_no_room is null

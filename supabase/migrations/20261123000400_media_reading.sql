@@ -263,9 +263,10 @@ begin
     return v_who;
   end if;
   perform eve.media_check_file(repeat('0', 64), eve_storage_check.size_bytes, 0, 'any/any', eve_storage_check.kind, 'any');
-  v_no_room := (
-    eve.media_room(v_tenant, eve_storage_check.kind, eve_storage_check.size_bytes, eve_storage_check.in_spool)
-  ).no_room;
+  v_no_room := eve.media_no_room(
+    v_tenant, eve_storage_check.kind, eve_storage_check.size_bytes, eve_storage_check.in_spool,
+    eve.media_limits_of(v_tenant, eve_storage_check.kind)
+  );
   return jsonb_build_object(
     'status', 'checked', 'tenant_id', v_tenant, 'content_type', eve_storage_check.kind, 'size_bytes', eve_storage_check.size_bytes,
     'allowed', v_no_room is null
