@@ -6,6 +6,7 @@ import {
   methodNotAllowed,
   notFound,
 } from "../http/function_shell.ts";
+import { isForm } from "../http/form_body.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { sharedAnswers } from "../runtime/shared_answers.ts";
 import { chatRoutes } from "./chat_routes.ts";
@@ -79,7 +80,7 @@ export function createApiEndpoint(
             return await route.serve(context, {
               path: req.param() as Record<string, string>,
               query: route.isSigned ? {} : Object.fromEntries(new URL(request.url).searchParams),
-              ...(isForm(request, route)
+              ...(takesForm(request, route)
                 ? await readJsonForm(request, route.formField, {
                   maxBytes: dependencies.maxBodyBytes,
                   maxJsonBytes: route.maxBodyBytes ?? MAX_JSON_BYTES,
@@ -115,9 +116,8 @@ export function createApiEndpoint(
 
 const PROJECT: Actor = { kind: "project" };
 
-function isForm(request: Request, route: ApiRoute): route is ApiRoute & { formField: string } {
-  return route.formField !== undefined &&
-    /^multipart\/form-data\b/i.test(request.headers.get("content-type") ?? "");
+function takesForm(request: Request, route: ApiRoute): route is ApiRoute & { formField: string } {
+  return route.formField !== undefined && isForm(request.headers.get("content-type") ?? "");
 }
 
 /** As the counts of refused requests know them: a consumer, or the project. */
