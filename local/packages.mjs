@@ -71,7 +71,9 @@ export function installed(folder, development) {
   const there = packages(folder, "node_modules/.package-lock.json");
   if (!wanted || !there) return false;
   const asAsked = Object.entries(wanted).every(([path, entry]) => {
-    if (path === "" || (entry.dev && !development)) return true;
+    // A link to a package of this repository does not say itself that it is for development: its target does.
+    const { dev } = entry.link ? wanted[entry.resolved] ?? entry : entry;
+    if (path === "" || (dev && !development)) return true;
     // Packages for other systems, and what others would like to have, are left out by npm.
     return there[path] ? there[path].version === entry.version : entry.optional || entry.devOptional;
   });
