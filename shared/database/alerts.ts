@@ -101,5 +101,5 @@ export async function noteAlertMessage(transport: Transport, delivery: AlertDeli
     retry_after_ms: delivery.retryAfterMs,
     whole_channel: delivery.wholeChannel,
   };
-  return (await call(transport, "eve_alert_told", args, noted, TIMEOUT_MS)).state;
+  return (await call(transport, "eve_alert_done", args, noted, TIMEOUT_MS)).state;
 }

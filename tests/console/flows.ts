@@ -480,7 +480,7 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
     await alert.getByRole("button", { name: screen.like("alerts.acknowledge") }).click();
     await alert.getByText(screen.like("alerts.acknowledged", { who: "admin@example.com" })).waitFor();
     await alert.getByText(screen.t("alerts.told")).click();
-    await alert.getByText(screen.t("alerts.told_nobody")).waitFor();
+    await alert.getByText(screen.t("alerts.sent_nobody")).waitFor();
     await screen.check();
     await alert.getByRole("button", { name: new RegExp(`^${screen.t("alerts.close")}: `) }).click();
     await alert.waitFor({ state: "detached" });

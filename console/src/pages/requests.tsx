@@ -474,7 +474,7 @@ function Facts({ request }: { request: RequestRow }) {
         ? request.model
         : `${request.requested_model} → ${request.model}`,
     ],
-    [t("requests.door"), `${request.door}, ${t(`class.${request.class}`)}`],
+    [t("requests.endpoint"), `${request.endpoint}, ${t(`class.${request.class}`)}`],
     [t("requests.at"), format.time(request.at)],
     [t("requests.ended"), format.time(request.finished_at)],
     ...(request.state === "refused" ? [] : [

@@ -202,7 +202,7 @@ async function playedBack(
       "gen_ai.request.model": hit.requested_model,
       "gen_ai.response.model": hit.model,
       "gen_ai.response.finish_reasons": finishReason === null ? undefined : [finishReason],
-      "eve.door": request.endpoint,
+      "eve.endpoint": request.endpoint,
       "eve.class": request.class,
       "eve.consumer": caller.name,
       "eve.outcome": outcome,

@@ -406,7 +406,7 @@ describe("sending", () => {
     succeeded: boolean,
     more: { retryAfterMs?: number; wholeChannel?: boolean } = {},
   ) =>
-    (await sql`select public.eve_alert_told(${deliveryId}, ${succeeded}, 'why', ${
+    (await sql`select public.eve_alert_done(${deliveryId}, ${succeeded}, 'why', ${
       more.retryAfterMs ?? null
     }, ${more.wholeChannel ?? false}) as answer`)[0]!.answer;
   const openOne = (subject: string) =>
@@ -429,7 +429,7 @@ describe("sending", () => {
       closed_at: null,
     });
     expect(await claim()).toBeNull();
-    expect(await told(first.delivery_id, true)).toEqual({ state: "told" });
+    expect(await told(first.delivery_id, true)).toEqual({ state: "sent" });
     await openOne("a");
     expect(await claim()).toBeNull();
     expect(await claim("webhook")).toMatchObject({ event: "opened", subject: "a" });
