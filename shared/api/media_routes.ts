@@ -117,7 +117,7 @@ export const mediaRoutes: readonly ApiRoute[] = [
       if (mimeType === undefined) {
         throw new GatewayError("invalid_request", { message: "Say the file's type as `content_type`." });
       }
-      const told = linksOf(body);
+      const linked = linksOf(body);
       const answer = await announceUpload(media, actor, {
         tenantId: body.tenant_id ?? null,
         sha256: body.sha256,
@@ -125,7 +125,7 @@ export const mediaRoutes: readonly ApiRoute[] = [
         mimeType,
         kind: body.kind,
         metadata: body.key === undefined ? body.metadata ?? {} : {},
-        links: told,
+        links: linked,
       }, maxBodyBytes);
       if (answer.status === "present") {
         return jsonResponse(200, { status: "present", object: shown(answer.object) }, requestId);
@@ -153,7 +153,7 @@ export const mediaRoutes: readonly ApiRoute[] = [
         verify: {
           method: "POST",
           url: `${place}/verify`,
-          body: { tenant_id, ...(answer.status === "upload" && s3_key !== null && { s3_key }), ...told },
+          body: { tenant_id, ...(answer.status === "upload" && s3_key !== null && { s3_key }), ...linked },
         },
         abort: { method: "POST", url: `${place}/abort`, body: { tenant_id } },
       }, requestId);
@@ -230,14 +230,14 @@ export const mediaRoutes: readonly ApiRoute[] = [
         query,
       });
       const { fields } = file;
-      const told = linksOf(fields);
+      const linked = linksOf(fields);
       const { object, created } = await uploadFile(media, actor, {
         tenantId: fields.tenant_id ?? null,
         kind: fields.kind,
         mimeType: fields.mime_type ?? fields.content_type ?? file.mimeType,
         body: file.bytes,
         metadata: fields.key === undefined ? fields.metadata ?? {} : {},
-        links: told,
+        links: linked,
         vision: visionOf(fields),
       });
       const { url } = await addressOf(media, object, REDIRECT_SECONDS);

@@ -188,10 +188,10 @@ describe("[edge.unheard] the deadline", () => {
           )
         )),
     ) as Answer[];
-    const told = answers.flatMap((answer, n) => answer.status === "granted" ? [`r${n}`] : []).sort();
-    expect(told).toEqual(deadlines.flatMap((_, n) => n % 2 === 0 ? [] : [`r${n}`]).sort());
+    const heard = answers.flatMap((answer, n) => answer.status === "granted" ? [`r${n}`] : []).sort();
+    expect(heard).toEqual(deadlines.flatMap((_, n) => n % 2 === 0 ? [] : [`r${n}`]).sort());
     const running = await sql`select request_id from eve.inflight order by request_id collate "C"`;
-    expect(running.map(({ request_id }) => request_id)).toEqual(told);
+    expect(running.map(({ request_id }) => request_id)).toEqual(heard);
     expect(await books()).toMatchObject({ running: 25, starts: 25, day_starts: 25 });
   });
 

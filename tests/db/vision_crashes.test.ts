@@ -110,9 +110,9 @@ test(
     );
     expect(analysed.length).toBeGreaterThan(MANY / 3);
     // Each is told once.
-    const told = await db
+    const given = await db
       .sql`select data ->> 'enrichment_id' as id from eve.events where type = 'vision.analyzed.v1' and data ->> 'status' <> 'failed'`;
-    expect(told.map(({ id }) => id).toSorted()).toEqual(first.map(({ id }) => id).toSorted());
+    expect(given.map(({ id }) => id).toSorted()).toEqual(first.map(({ id }) => id).toSorted());
     // No step has two answers that were paid for: whoever comes after a death is given the first one again.
     expect(
       await db.sql`

@@ -41,7 +41,7 @@ export function batchRoutes(parts: AnthropicBatches): EndpointRoute[] {
   const { batches, files, wake, newId } = parts;
   const BATCH = "/messages/batches/:id";
   const idOf = ({ param }: RequestContext) => uuidIn("message batch", param("id"));
-  const told = (batch: Batch, { requestId }: RequestContext) =>
+  const answerWith = (batch: Batch, { requestId }: RequestContext) =>
     jsonResponse(200, batchJson(batch, parts.functionUrl), requestId, idHeaders(requestId));
 
   return [{
@@ -53,14 +53,14 @@ export function batchRoutes(parts: AnthropicBatches): EndpointRoute[] {
     methods: ["GET", "DELETE"],
     async serve(context) {
       const batch = await batches.find(idOf(context), context.caller, API);
-      return context.request.method === "GET" ? told(batch, context) : await remove(batch, context);
+      return context.request.method === "GET" ? answerWith(batch, context) : await remove(batch, context);
     },
   }, {
     path: `${BATCH}/cancel`,
     methods: ["POST"],
     async serve(context) {
       const { caller, request: { signal } } = context;
-      return told(await cancelBatch(batches, { id: idOf(context), caller, api: API, signal }), context);
+      return answerWith(await cancelBatch(batches, { id: idOf(context), caller, api: API, signal }), context);
     },
   }, {
     path: `${BATCH}/results`,
@@ -87,7 +87,7 @@ export function batchRoutes(parts: AnthropicBatches): EndpointRoute[] {
         metadata: null,
       }, caller);
       if (isDue) wake();
-      return told(batch, context);
+      return answerWith(batch, context);
     } catch (thrown) {
       await files.remove(input.id, caller).catch(() => {});
       throw thrown;

@@ -181,8 +181,8 @@ function responseOf(
 ): Record<string, unknown> {
   const { text, shown } = contentOf(block, place, linked);
   media.push(...shown);
-  const told = text === "" && shown.length > 0 ? "What the tool gave is behind the results." : text;
-  return block.is_error === true ? { error: told } : toolResponse(told, allowance);
+  const output = text === "" && shown.length > 0 ? "What the tool gave is behind the results." : text;
+  return block.is_error === true ? { error: output } : toolResponse(output, allowance);
 }
 
 function contentOf(
