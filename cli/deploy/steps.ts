@@ -33,7 +33,8 @@ export function stepsOf(plan: Plan, target: Target): Step[] {
       args: ["db", "push", target.database, "--include-all", "--skip-vault", confirmed],
       // They are of the moment of adoption. What was corrected since need not be heard of at each upgrade.
       ...plan.migrations.some((file) => ADOPTION.test(file)) && {
-        warningsOf: async (run) => (await adoptionWarnings(run, target)).map((message) => `Warning: ${message}`),
+        warningsOf: async (run) =>
+          (await adoptionWarnings(run, target)).map((message) => `Warning: ${message}`),
       },
     });
   }

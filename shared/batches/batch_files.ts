@@ -2,7 +2,7 @@ import type { Batches, BatchFile, BatchInput } from "../database/batches.ts";
 import type { JobCaller } from "../database/jobs.ts";
 import type { Media } from "../media/storage.ts";
 import { checkedType } from "../media/file_type.ts";
-import { letGo, readParts, storeBytes } from "./stored_bytes.ts";
+import { readParts, release, storeBytes } from "./stored_bytes.ts";
 
 /** Where a file that a caller brought is: one media object, or several, one behind the other. */
 export type StoredFile = Pick<BatchInput, "tenant_id" | "sha256" | "parts">;
@@ -81,7 +81,7 @@ export function createBatchFiles({ batches, media, newId }: BatchFileDependencie
     async remove(id, caller) {
       const { tenant_id: tenantId, sha256, parts } = await batches.file(id, caller);
       if (tenantId !== null) {
-        await letGo(await media(), { tenantId, fileId: id, hashes: hashesOf({ sha256, parts }) });
+        await release(await media(), { tenantId, fileId: id, hashes: hashesOf({ sha256, parts }) });
       }
       await batches.deleteFile(id, caller);
     },

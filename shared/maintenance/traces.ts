@@ -118,7 +118,7 @@ async function rejectedOf(
   if ("ok" in answer) throw later(answer.error);
   const { status, text } = answer;
   if (RETRYABLE.has(status)) throw later(`status ${status}`);
-  // A wrong address or key is the owner's to mend: what ended meanwhile is kept for it.
+  // A wrong address or key is the owner's to correct: what ended meanwhile is kept for it.
   if (status === 401 || status === 403 || status === 404 || status >= 300 && status < 400) {
     throw later(`status ${status}`);
   }

@@ -108,7 +108,8 @@ export function mimeTypeOf(declared: string): string {
  */
 export async function checkedType(beginning: Uint8Array, declared: string): Promise<string> {
   const type = mimeTypeOf(declared);
-  const detected = (await fileTypeFromBuffer(beginning.subarray(0, SNIFFED_BYTES)).catch(() => undefined))?.mime;
+  const detected = (await fileTypeFromBuffer(beginning.subarray(0, SNIFFED_BYTES)).catch(() => undefined))
+    ?.mime;
   if (detected === undefined) {
     if (UNTOLD.test(type)) return type;
     throw mismatch(type, null);

@@ -13,7 +13,7 @@ export interface SecretSources {
 
 /**
  * The secret of a key of the pool. Null: there is none, or none that can be read, since ADMIN_SECRET_KEY is missing or another one:
- * either way it is the key that cannot be used, and no fault of whoever calls.
+ * either way it is the key that cannot be used, and no fault of the caller's.
  * @param provider which of the gateway's providers it will be sent to
  * @throws GatewayError `database_unavailable` and the like
  */

@@ -148,7 +148,7 @@ describe.skipIf(withoutRadosgw)("files in S3", () => {
   async function leavesFilesToOthers() {
     await sql`update eve.settings set value = 0 where name = 'jobs_workers'`;
     await until(async () => (await sql`select from eve.job_workers`).length === 0);
-    // Whoever claims one and gives it back moves its time.
+    // To claim one and give it back moves its time.
     const due = async () =>
       (await sql`
         select id from eve.jobs where state = 'queued' and kind in ('vision', 'ocr') and run_at <= now() order by id`)

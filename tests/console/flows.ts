@@ -172,7 +172,7 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
       key!.key_alias,
     );
     await expect.poll(() => page.url()).toContain("outcome=failed");
-    // The address keeps the filter for whoever comes to the page next.
+    // The address keeps the filter for the next visit of the page.
     await page.goto(stack.console!.url);
     await page.getByRole("banner").waitFor();
   },

@@ -53,7 +53,7 @@ export class Screen {
     return this.#look;
   }
 
-  /** As somebody has it who comes to the page anew. The language is chosen in the page's head. */
+  /** As somebody has it who comes to the page for the first time. The language is chosen in the page's head. */
   async show(look: Look): Promise<void> {
     await this.page.emulateMedia({ colorScheme: look.scheme });
     await this.page.setViewportSize({ width: look.width, height: HEIGHT });

@@ -198,7 +198,7 @@ describe("a delivery", () => {
     expect(await claim()).toEqual([]);
   });
 
-  test("whose holder dies is due again when the lease ends, and the dead one changes nothing any more", async () => {
+  test("whose holder dies is due again when the lease ends, and the one that died changes nothing any more", async () => {
     await consumer("one");
     await emit("x");
     const [frozen] = await claim();
@@ -416,7 +416,9 @@ describe("a dead letter", () => {
     await emit("x");
     await exhaust(1);
     await sql`update eve.event_consumers set is_active = false`;
-    expect((await sql`select public.eve_dead_letters_replay() as answers`)[0]!.answers).toEqual({ replayed: 0 });
+    expect((await sql`select public.eve_dead_letters_replay() as answers`)[0]!.answers).toEqual({
+      replayed: 0,
+    });
     expect((await sql`select public.eve_dead_letters_drop() as answers`)[0]!.answers).toEqual({ dropped: 1 });
     expect(await states()).toEqual({ x: "dropped" });
     expect(await open()).toEqual([]);
@@ -480,7 +482,7 @@ describe("an alert", () => {
     });
   });
 
-  test("about dead letters that cannot be delivered either does not go round in a circle", async () => {
+  test("about dead letters that cannot be delivered either does not repeat for ever", async () => {
     await consumer("one", { types: ["*"], retry: [] });
     await emit("x");
     for (let round = 0; round < 5; round++) {

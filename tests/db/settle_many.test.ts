@@ -56,7 +56,10 @@ const settlementOf = (grant: Answer, more: Partial<Settlement> = {}): Settlement
   ...more,
 });
 
-async function settleMany(sql: postgres.Sql, settlements: Settlement[]): Promise<({ status: string } | null)[]> {
+async function settleMany(
+  sql: postgres.Sql,
+  settlements: Settlement[],
+): Promise<({ status: string } | null)[]> {
   const [row] = await sql`select public.eve_settle_many(${sql.json(settlements as never)}) as answer`;
   return row!.answer;
 }
@@ -157,7 +160,10 @@ describe("eve_settle_many", () => {
       let grant = await reserve(sql, `r${n}`, options);
       if (upTo(4) === 0) {
         // An answer that was none; the request goes on with its second attempt.
-        await settleOne(sql, settlementOf(grant, { outcome: "failed", final: false, input_tokens: 5 + upTo(40) }));
+        await settleOne(
+          sql,
+          settlementOf(grant, { outcome: "failed", final: false, input_tokens: 5 + upTo(40) }),
+        );
         grant = await reserve(sql, `r${n}`, { ...options, attempt: 2 });
       }
       expect(grant).toMatchObject({ status: "granted" });

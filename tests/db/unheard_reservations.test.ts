@@ -26,7 +26,7 @@ beforeEach(async () => {
     insert into eve.consumers (name, kind, requests_per_day, tokens_per_day) values ('bot', 'service', 100, 100000)
     returning id`;
   consumer = row!.id;
-  // Draws up the routes, so that the short way is taken.
+  // Draws up the routes, so that the fast path is taken.
   await reserve("first");
   await sql`select public.eve_settle(request_no, 1::smallint, 'cancelled', dispatched => false) from eve.inflight`;
 });

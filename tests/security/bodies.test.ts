@@ -7,7 +7,7 @@ const LARGE_BYTES = 9_000_000;
 const VICTIM_CALLS = 10;
 /** What a hosted function has, in all. */
 const HOSTED_BYTES = 256 * 1024 * 1024;
-const LOOK_EVERY_MS = 20;
+const SAMPLE_EVERY_MS = 20;
 const BUSY_MACHINE_MS = 240_000;
 
 vi.setConfig({ testTimeout: BUSY_MACHINE_MS });
@@ -88,7 +88,7 @@ function watchMemory() {
       // Not on this system, or the process has just ended, which is seen by its number.
     }
   };
-  const timer = setInterval(look, LOOK_EVERY_MS);
+  const timer = setInterval(look, SAMPLE_EVERY_MS);
   return () => {
     clearInterval(timer);
     look();

@@ -185,7 +185,7 @@ export const en = {
     all_projects: "all quota projects",
     clear_override: "As in all quota projects again",
     successor: "Successor",
-    successor_about: "Serves whoever asks for this model.",
+    successor_about: "Serves callers who ask for this model.",
     is_active: "May be called",
   },
   limits_import: {
@@ -847,13 +847,13 @@ export const en = {
     /** What its own words send to SQL or to the command line for, and a button here does. */
     advices: {
       key_disabled:
-        "Mend what the reason names, then use the key again. A new secret, entered in its form, puts it into use by itself.",
+        "Fix what the reason names, then use the key again. A new secret, entered in its form, puts it into use by itself.",
       model_unavailable: "Enable the model or its quota in the key's project, then use the key again.",
       refusals_high: "See which limit refuses; let callers wait instead of asking again, or add quota.",
       upstream_errors:
         "Look at the errors of its calls. If upstream is overloaded, use another model until it has recovered.",
       maintenance_failed:
-        "Mend what its message names, then run it now: with a run that succeeds this is over.",
+        "Fix what its message names, then run it now: with a run that succeeds this is over.",
       model_vanished: "Name its successor, or choose another model for whatever uses it.",
       dead_letters: "Once the receiver works, send them again; or drop them.",
       webhook_gone: "Its receiver answered 410 Gone. Switch it on again if that was a mistake.",

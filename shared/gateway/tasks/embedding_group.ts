@@ -9,7 +9,7 @@ export const MAX_GROUP = 100;
  * How long the first text waits for others in ms, unless all have come: their reservations come in a few answers of the database. Below what a
  * start may be late by, and a fraction of what a call for each text would take.
  */
-const GATHER_MS = 100;
+const HAND_OVER_MS = 100;
 
 interface Wanted {
   to: Destination;
@@ -63,7 +63,7 @@ export class EmbeddingGroups {
       this.#sendIfAllAreHere();
       if (group.wanted.length !== 1 || this.#gathering.get(place) !== group) return;
       const send = () => this.#gathering.get(place) === group && this.#send(place);
-      this.#clock.sleep(GATHER_MS).then(send, send);
+      this.#clock.sleep(HAND_OVER_MS).then(send, send);
     });
   }
 

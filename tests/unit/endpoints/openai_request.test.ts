@@ -281,7 +281,10 @@ describe("tool calls and their results", () => {
         response("f", unanswered),
         response("g", { output: "1" }),
       ]);
-      expect(turnsAfter([calls]).at(-1)?.parts).toEqual([response("f", unanswered), response("g", unanswered)]);
+      expect(turnsAfter([calls]).at(-1)?.parts).toEqual([
+        response("f", unanswered),
+        response("g", unanswered),
+      ]);
     });
 
     test("a result that comes after a message goes to its call", () => {
@@ -320,7 +323,9 @@ describe("tool calls and their results", () => {
     test("a picture that a tool answers with stands behind the results", () => {
       const url = "data:image/png;base64,iVBORw0=";
       const content = [{ type: "text", text: "ok" }, { type: "image_url", image_url: { url } }];
-      expect(turnsAfter([asked(call("a", "f"), call("b", "g")), result("a", content), result("b", "")]).slice(1))
+      expect(
+        turnsAfter([asked(call("a", "f"), call("b", "g")), result("a", content), result("b", "")]).slice(1),
+      )
         .toEqual([
           { role: "user", parts: [response("f", { output: "ok" }), response("g", { output: "" })] },
           { role: "user", parts: [{ text: "f:" }, { inlineData: CAT }] },
