@@ -184,11 +184,11 @@ describe("eve_settle_many", () => {
     const singly = await after(async (sql) => {
       for (const one of settlements) await settleOne(sql, one);
     });
-    const together = await after(async (sql) => {
+    const inOneList = await after(async (sql) => {
       expect(await settleMany(sql, settlements)).toEqual(settlements.map(() => ({ status: "settled" })));
     });
-    expect(together).toEqual(singly);
-    expect(together["eve.requests"]).toHaveLength(settlements.length);
+    expect(inOneList).toEqual(singly);
+    expect(inOneList["eve.requests"]).toHaveLength(settlements.length);
   });
 
   test("what does not simply end is left to eve_settle, and holds up nobody", async () => {

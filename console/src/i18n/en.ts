@@ -813,7 +813,7 @@ export const en = {
     test_failed: "Not tested",
     test_arrived: "the message has been taken",
     no_channels: "No channel is set up: docs/alerts.md says how.",
-    told: "Who was told",
+    sent_to: "Who was told",
     sent_nobody: "Nobody: no channel was set up.",
     sent_begin: "beginning",
     sent_end: "end",

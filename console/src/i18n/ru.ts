@@ -963,7 +963,7 @@ export const ru: Texts<typeof en> & {
     test_failed: "Не проверено",
     test_arrived: "сообщение принято",
     no_channels: "Ни один канал не настроен: как это сделать, сказано в docs/alerts.md.",
-    told: "Кому сообщили",
+    sent_to: "Кому сообщили",
     sent_nobody: "Никому: каналы не были настроены.",
     sent_begin: "начало",
     sent_end: "конец",

@@ -226,7 +226,7 @@ function Deliveries({ id }: { id: number }) {
   });
   return (
     <details onToggle={(event) => event.currentTarget.open && setAsked(true)}>
-      <summary>{t("alerts.told")}</summary>
+      <summary>{t("alerts.sent_to")}</summary>
       {asked && (
         <Loaded query={detail}>
           {({ alert }) => (

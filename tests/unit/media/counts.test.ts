@@ -1,4 +1,4 @@
-/** What a function counts of storage: gathered for a second, handed over once, and never in the way of what it counts. */
+/** What a function counts of storage: held for a second, handed over once, and never in the way of what it counts. */
 import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { FileToReserve, MediaRegistry } from "../../../shared/database/media.ts";

@@ -340,21 +340,21 @@ describe("who cannot is passed over", () => {
     }, { now: () => now });
     const down = () => new AnalysisFailure("retryable", "upstream_unavailable", "503");
     /** Who was asked; and how often the model was asked so far. */
-    const looked = async () => {
+    const askedSoFar = async () => {
       cached.clear();
       const { last } = await analyseWith(guarded, ocr([found({ inputTokens: 0, outputTokens: 0 })]));
       return [last!.analyst, calls];
     };
-    expect(await looked()).toEqual(["tesseract", 1]);
-    expect(await looked()).toEqual(["tesseract", 2]);
-    expect(await looked()).toEqual(["tesseract", 3]);
+    expect(await askedSoFar()).toEqual(["tesseract", 1]);
+    expect(await askedSoFar()).toEqual(["tesseract", 2]);
+    expect(await askedSoFar()).toEqual(["tesseract", 3]);
     // Open: nobody asks it, and nobody waits for it though its time is near.
-    expect(await looked()).toEqual(["tesseract", 3]);
+    expect(await askedSoFar()).toEqual(["tesseract", 3]);
     now = 29_999;
-    expect(await looked()).toEqual(["tesseract", 3]);
+    expect(await askedSoFar()).toEqual(["tesseract", 3]);
     now = 30_000;
-    expect(await looked()).toEqual(["tesseract", 4]);
-    expect(await looked()).toEqual(["tesseract", 4]);
+    expect(await askedSoFar()).toEqual(["tesseract", 4]);
+    expect(await askedSoFar()).toEqual(["tesseract", 4]);
     // Where there is no other the picture waits, says for what, and has lost no run.
     expect(await analyseWith(guarded)).toMatchObject({
       outcome: { kind: "later", delayMs: 60_000 },
@@ -362,14 +362,14 @@ describe("who cannot is passed over", () => {
     });
     now = 90_000;
     isDown = false;
-    expect(await looked()).toEqual(["model:a", 5]);
-    expect(await looked()).toEqual(["model:a", 6]);
+    expect(await askedSoFar()).toEqual(["model:a", 5]);
+    expect(await askedSoFar()).toEqual(["model:a", 6]);
     isDown = true;
-    expect(await looked()).toEqual(["tesseract", 7]);
-    expect(await looked()).toEqual(["tesseract", 8]);
+    expect(await askedSoFar()).toEqual(["tesseract", 7]);
+    expect(await askedSoFar()).toEqual(["tesseract", 8]);
     isDown = false;
     // Two in a row are not three.
-    expect(await looked()).toEqual(["model:a", 9]);
+    expect(await askedSoFar()).toEqual(["model:a", 9]);
     expect(reserved.size).toBe(0);
   });
 
