@@ -1,3 +1,4 @@
+import { base64url } from "jose";
 import * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 import {
@@ -513,16 +514,12 @@ function visionOf(
 
 /** Not readable, so that nobody builds on what is in it. */
 function toCursor(key: string): string {
-  return btoa(String.fromCharCode(...new TextEncoder().encode(key)))
-    .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  return base64url.encode(new TextEncoder().encode(key));
 }
 
 function fromCursor(cursor: string): string {
   try {
-    const binary = atob(cursor.replaceAll("-", "+").replaceAll("_", "/"));
-    return new TextDecoder("utf-8", { fatal: true }).decode(
-      Uint8Array.from(binary, (char) => char.charCodeAt(0)),
-    );
+    return new TextDecoder("utf-8", { fatal: true }).decode(base64url.decode(cursor));
   } catch {
     throw new GatewayError("invalid_request", { message: "This cursor is none of ours. Begin without one." });
   }

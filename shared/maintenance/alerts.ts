@@ -1,3 +1,4 @@
+import type { ReadVariable } from "../runtime/settings.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import {
   type AlertMessage,
@@ -35,7 +36,7 @@ export interface AlertChannels {
  * @param gateway what this gateway is called in messages, such as its host
  */
 export function alertChannels(
-  read: (name: string) => string | undefined,
+  read: ReadVariable,
   gateway: string,
   now: () => number = Date.now,
 ): AlertChannels {

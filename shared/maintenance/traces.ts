@@ -1,3 +1,4 @@
+import type { ReadVariable } from "../runtime/settings.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { nextTraces, tracesDone } from "../database/traces.ts";
 import { post } from "./alert_channel.ts";
@@ -32,7 +33,7 @@ export interface TraceExport {
  * @throws GatewayError `gateway_misconfigured`; it repeats nothing of a header's value
  */
 export function traceExport(
-  read: (name: string) => string | undefined,
+  read: ReadVariable,
   gateway: string,
 ): TraceExport | null {
   const base = read(OTLP_ENDPOINT_VARIABLE)?.trim().replace(/\/+$/, "");

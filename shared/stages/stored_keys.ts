@@ -2,7 +2,7 @@ import { GatewayError } from "../contract/gateway_error.ts";
 import type { ProviderSettings } from "../providers/provider.ts";
 import type { Stages } from "../database/stages.ts";
 import type { BoundKey, KeyBinding, KeyEncryption } from "../secrets/key_encryption.ts";
-import type { ReadVariable } from "./environment.ts";
+import type { ReadVariable } from "../runtime/settings.ts";
 import { bindingOf, differenceOf } from "./key_binding.ts";
 import { PROVIDER_DEFINITIONS } from "./provider_definitions.ts";
 import { isStoredKeyName } from "./stored_key_name.ts";
