@@ -2,7 +2,8 @@ import * as z from "zod";
 import { ANTHROPIC_BATCH_ENDPOINT, anthropicLines } from "../../batches/anthropic_lines.ts";
 import { MAX_LINES } from "../../batches/batch_lines.ts";
 import { cancelBatch } from "../../batches/cancel.ts";
-import { piecesOf, streamOf } from "../../batches/content.ts";
+import { piecesOf } from "../../batches/content.ts";
+import { streamOfTexts } from "../../http/stream_of.ts";
 import type { BatchFiles } from "../../batches/batch_files.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Batch, Batches } from "../../database/batches.ts";
@@ -121,7 +122,7 @@ export function batchRoutes(parts: AnthropicBatches): EndpointRoute[] {
       });
     }
     const { output_file_id: outputId } = batch;
-    const body = outputId === null ? null : await streamOf(piecesOf(batches, outputId, caller));
+    const body = outputId === null ? null : await streamOfTexts(piecesOf(batches, outputId, caller));
     return new Response(body ?? "", {
       headers: answerHeaders("application/x-jsonl", requestId, {
         ...idHeaders(requestId),
