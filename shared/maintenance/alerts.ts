@@ -153,8 +153,8 @@ async function countedMetrics({ call, log }: OperationContext): Promise<number> 
 /** Active keys whose secret is not set here; the functions of a project share their secrets. */
 async function missingSecrets({ call, ...sources }: OperationContext): Promise<string[]> {
   const missing: string[] = [];
-  for (const { keyId, envVarName } of await listNeededSecrets(call)) {
-    if (await poolSecret(envVarName, "google", sources) === null) missing.push(keyId);
+  for (const { keyId, source } of await listNeededSecrets(call)) {
+    if (await poolSecret(source, "google", sources) === null) missing.push(keyId);
   }
   return missing;
 }
