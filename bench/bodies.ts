@@ -331,9 +331,9 @@ setInterval(() => {
 export default {
   fetch(request) {
     if (!request.url.endsWith("${METER_PATH}")) return module.fetch(request);
-    const told = most;
+    const reported = most;
     most = 0;
-    return new Response(String(Math.round(told / 1024 / 1024)));
+    return new Response(String(Math.round(reported / 1024 / 1024)));
   },
 };`;
     await Deno.writeTextFile(

@@ -32,7 +32,7 @@ if (only !== undefined && only !== "lists" && only !== "pages") {
 }
 
 /** One look by somebody who has never been here. */
-async function firstLook(browser: Browser, url: string): Promise<{ bytes: number; ms: number }> {
+async function firstPaint(browser: Browser, url: string): Promise<{ bytes: number; ms: number }> {
   const { page } = await openPage(browser);
   const line = await page.context().newCDPSession(page);
   await line.send("Network.enable");
@@ -75,7 +75,7 @@ async function pages() {
   const browser = await openBrowser();
   try {
     const looks = [];
-    for (let turn = 0; turn < TURNS; turn++) looks.push(await firstLook(browser, stack.console!.url));
+    for (let turn = 0; turn < TURNS; turn++) looks.push(await firstPaint(browser, stack.console!.url));
     const { page } = await openPage(browser);
     await signIn(page, stack.console!.url, stack.console!.administrator);
     await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();

@@ -2,7 +2,7 @@
 import postgres from "postgres";
 
 /** One poll takes milliseconds. After this it has hung, as a query does whose connection broke under it. */
-const LOOK_MS = 10_000;
+const PROBE_MS = 10_000;
 const CONNECT_TIMEOUT_S = 5;
 
 export class PollingClient {
@@ -23,7 +23,7 @@ export class PollingClient {
   /** Runs one poll. After one that failed or hung, the next has new connections: the driver's may not come back. */
   async poll(run: () => Promise<void>): Promise<void> {
     const { promise: hung, reject } = Promise.withResolvers<never>();
-    const timer = setTimeout(() => reject(new Error("the database does not answer")), LOOK_MS);
+    const timer = setTimeout(() => reject(new Error("the database does not answer")), PROBE_MS);
     try {
       await Promise.race([run(), hung]);
     } catch {

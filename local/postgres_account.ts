@@ -21,14 +21,14 @@ const CANDIDATES = ["postgres", "nobody"];
 export async function serverAccount(): Promise<Account | undefined> {
   if (Deno.build.os === "windows" || Deno.uid() !== 0) return undefined;
   const [preferred, fallback] = CANDIDATES as [string, string];
-  const account = await lookUp(preferred) ?? await create(preferred) ?? await lookUp(fallback);
+  const account = await accountOf(preferred) ?? await create(preferred) ?? await accountOf(fallback);
   if (account) return account;
   throw new StartError(
     "PostgreSQL does not run as root, and no other account could be found or made: run this as an ordinary user.",
   );
 }
 
-async function lookUp(name: string): Promise<Account | undefined> {
+async function accountOf(name: string): Promise<Account | undefined> {
   const [uid, gid] = await Promise.all([run("id", ["-u", name]), run("id", ["-g", name])]);
   if (uid === undefined || gid === undefined || Number(uid) === 0) return undefined;
   return { name, uid: Number(uid), gid: Number(gid) };
@@ -37,7 +37,7 @@ async function lookUp(name: string): Promise<Account | undefined> {
 async function create(name: string): Promise<Account | undefined> {
   await run("groupadd", ["--system", name]);
   await run("useradd", ["--system", "--gid", name, "--no-create-home", "--shell", "/bin/false", name]);
-  return lookUp(name);
+  return accountOf(name);
 }
 
 /** Standard output without the line end, or undefined if the program failed or does not exist. */

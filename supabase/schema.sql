@@ -175,13 +175,13 @@ create table public.token_usage (
 );
 alter table public.token_usage enable row level security;
 CREATE INDEX token_usage_ts_idx ON public.token_usage USING btree (ts);
-comment on table public.token_usage is 'Tokens of calls that told them, a row an attempt.';
+comment on table public.token_usage is 'Tokens of calls where they are known, a row an attempt.';
 comment on column public.token_usage.ts is 'When the call was settled.';
 comment on column public.token_usage.prompt_tokens is 'Input tokens.';
 comment on column public.token_usage.completion_tokens is 'Output tokens.';
 comment on column public.token_usage.total_tokens is 'All tokens that upstream charges, thinking included.';
 comment on column public.token_usage.request_id is 'The caller''s own id of the request.';
-comment on column public.token_usage.meta is 'Of the gateway''s rows: source, consumer, key_alias; attempt, where it was not the first; estimated, where upstream told no tokens.';
+comment on column public.token_usage.meta is 'Of the gateway''s rows: source, consumer, key_alias; attempt, where it was not the first; estimated, where upstream gave no tokens.';
 
 CREATE OR REPLACE FUNCTION eve.insert_token_usage(model text, prompt_tokens integer, completion_tokens integer, total_tokens bigint, request_id text, meta jsonb)
  RETURNS void
@@ -326,7 +326,7 @@ CREATE INDEX inflight_waiting_idx ON eve.inflight USING btree (model, queued_ms,
 comment on table eve.inflight is 'Requests that are running: one row each, with the reservation of the current attempt. Small, whatever the audit''s size.';
 comment on column eve.inflight.requested_model is 'The model asked for; model is the one that serves.';
 comment on column eve.inflight.state is 'reserved: an attempt holds a slot. waiting: batch that waits in the queue and holds none yet. between: the last attempt has failed, the next has not been reserved.';
-comment on column eve.inflight.start_ms is 'The start that the caller was told, in milliseconds since 1970; bucket_ms: the bucket it is booked in.';
+comment on column eve.inflight.start_ms is 'The start that was answered to the caller, in milliseconds since 1970; bucket_ms: the bucket it is booked in.';
 comment on column eve.inflight.day_ends_ms is 'The Pacific midnight that ended the lane''s day at the time of booking: which count to give it back to.';
 comment on column eve.inflight.tokens is 'Input tokens booked, after the model''s factor.';
 comment on column eve.inflight.estimated_tokens is 'The caller''s estimate before the model''s factor: what the factor is learned from.';
@@ -674,7 +674,7 @@ CREATE INDEX refusals_stage_idx ON ONLY eve.refusals USING btree (refused_at) WH
 comment on table eve.refusals is 'Audit: every reservation that was refused, why, and when it may come back.';
 comment on column eve.refusals.written_by is 'The transaction that wrote the row: by it eve.count_refusals knows what it has counted.';
 comment on column eve.refusals.tokens is 'Estimated input tokens, before the model''s factor.';
-comment on column eve.refusals.retry_after_ms is 'When to come back, as it was told; null: coming back does not help.';
+comment on column eve.refusals.retry_after_ms is 'When to come back, as the answer said; null: coming back does not help.';
 comment on column eve.refusals.limit_name is 'Which limit stood in the way: rpm, tpm, rpd, queue, blocked, or a budget.';
 
 create table eve.refusals_default (
@@ -1079,7 +1079,7 @@ create table eve.usage_hours (
   cached_tokens bigint not null default 0,
   wait_ms bigint not null default 0,
   latency_ms bigint not null default 0,
-  constraint usage_hours_hour_consumer_model_key_door_key UNIQUE NULLS NOT DISTINCT (hour, consumer_id, model, key_id, endpoint),
+  constraint usage_hours_hour_consumer_model_key_endpoint_key UNIQUE NULLS NOT DISTINCT (hour, consumer_id, model, key_id, endpoint),
   constraint usage_hours_pkey PRIMARY KEY (id)
 );
 alter table eve.usage_hours enable row level security;
@@ -1116,7 +1116,7 @@ create table eve.usage_days (
   cached_tokens bigint not null default 0,
   wait_ms bigint not null default 0,
   latency_ms bigint not null default 0,
-  constraint usage_days_day_consumer_model_key_door_key UNIQUE NULLS NOT DISTINCT (day, consumer_id, model, key_id, endpoint),
+  constraint usage_days_day_consumer_model_key_endpoint_key UNIQUE NULLS NOT DISTINCT (day, consumer_id, model, key_id, endpoint),
   constraint usage_days_pkey PRIMARY KEY (id)
 );
 alter table eve.usage_days enable row level security;
@@ -1214,17 +1214,17 @@ create table eve.alert_deliveries (
   attempts integer not null default 0,
   next_try_at timestamp with time zone not null,
   claimed_until timestamp with time zone,
-  told_at timestamp with time zone,
+  sent_at timestamp with time zone,
   last_error text,
   constraint alert_deliveries_alert_id_channel_event_key UNIQUE (alert_id, channel, event),
   constraint alert_deliveries_channel_known CHECK ((channel = ANY (ARRAY['telegram'::text, 'webhook'::text]))),
   constraint alert_deliveries_event_known CHECK ((event = ANY (ARRAY['opened'::text, 'closed'::text]))),
   constraint alert_deliveries_pkey PRIMARY KEY (id),
-  constraint alert_deliveries_state_known CHECK ((state = ANY (ARRAY['pending'::text, 'told'::text, 'given_up'::text])))
+  constraint alert_deliveries_state_known CHECK ((state = ANY (ARRAY['pending'::text, 'sent'::text, 'given_up'::text])))
 );
 alter table eve.alert_deliveries enable row level security;
 CREATE INDEX alert_deliveries_pending_idx ON eve.alert_deliveries USING btree (channel, next_try_at) WHERE (state = 'pending'::text);
-comment on table eve.alert_deliveries is 'What has been told to whom: one row per alert, channel and event.';
+comment on table eve.alert_deliveries is 'What has been sent to whom: one row per alert, channel and event.';
 comment on column eve.alert_deliveries.attempts is 'Tries so far, the one under way included.';
 comment on column eve.alert_deliveries.claimed_until is 'Somebody is telling it; after this time they are taken to have died.';
 comment on column eve.alert_deliveries.last_error is 'Why the last try failed. Holds no secret.';
@@ -1549,7 +1549,7 @@ comment on column eve.jobs.lease_token is 'Only who shows it may end or give bac
 comment on column eve.jobs.lease_until is 'Then its worker is given up for dead.';
 comment on column eve.jobs.progress is 'What the runner says of it: {"done", "total"} or its own words, at most 4,096 characters of JSON.';
 comment on column eve.jobs.batch_id is 'The batch that it is a line of; place: which, from 0 on; custom_id: the line''s name.';
-comment on column eve.jobs.webhook_id is 'In eve.webhooks: it is told of the job''s end, whatever types it takes. Null: anyone who takes the type is.';
+comment on column eve.jobs.webhook_id is 'In eve.webhooks: it gets the event of the job''s end, whatever types it takes. Null: anyone who takes the type is.';
 
 create table eve.job_contents (
   job_id uuid not null,
@@ -2183,7 +2183,7 @@ begin
     and (i.any_lane or i.lane_id = queued_before.lane_id)
     and (i.queued_ms, i.request_no) < (queued_before.queued_ms, coalesce(queued_before.request_no, 9223372036854775807))
     and left(i.request_id, 36) <> all (v_passed);
-  -- Whoever comes first behind the calls of one worker is to find that they are late before the pace has lost anything by it.
+  -- The first caller behind the calls of one worker is to find that they are late before the pace has lost anything by it.
   if calls > 1 and queued_before.interval_ms is not null then
     v_last := eve.job_worker(v_before[calls]);
   end if;
@@ -2491,7 +2491,7 @@ comment on column eve.routes.stale_ms is 'Not believed from then on (millisecond
 comment on column eve.routes.bucket_ms is 'Width of the lane''s buckets.';
 comment on column eve.routes.interval_ms is 'As in eve.pool_pace; token_ms likewise.';
 comment on column eve.routes.even_share is 'Tokens a minute over requests a minute: above it tokens are what is scarce.';
-comment on column eve.routes.key_ids is 'The lane''s keys, which take turns; answers has what a caller is told of each, apart from what differs from call to call.';
+comment on column eve.routes.key_ids is 'The lane''s keys, which take turns; answers has what a caller learns of each, without what differs from call to call.';
 
 CREATE OR REPLACE FUNCTION eve.limits_of(served public.google_ai_model_limits, override eve.quota_overrides, guard_ms bigint)
  RETURNS eve.lane_limits
@@ -3361,7 +3361,7 @@ declare
   v_share_wait bigint;
   v_bound boolean;
   v_stays boolean;
-  -- Batch that was told to wait for this lane's tokens waits for no other: see below.
+  -- Batch that waits for this lane's tokens waits for no other: see below.
   v_own_lane constant bigint := case when v_batch then (
     select i.lane_id
     from eve.inflight i
@@ -3371,7 +3371,7 @@ begin
   v_best.served := (served).model;
   v_best.tokens := v_tokens;
   v_best.lanes := 0;
-  -- In the order of the earliest start that can be told without looking into the window. The first whose real start is no
+  -- In the order of the earliest start that is known without reading the window. The first whose real start is no
   -- later than the next one's bound is the best there is, so seldom more than one window is looked at.
   for v_lane in
     select o.*, l as state, l.id is null as missing, count(*) over () as lanes, array_agg(o.lane_id) over () as lane_ids,
@@ -4108,7 +4108,7 @@ begin
   v_now := eve.clock_ms();
   perform eve.check_call(v_call);
   perform eve.stop_when_late(v_call.deadline);
-  -- A caller that may not call any more is told nothing, not even what it was told before.
+  -- A caller that may not call any more gets no answer, not even the one of before.
   v_ended := eve.access_ended(v_call.consumer_id, v_call.token_id, v_now);
   if v_ended is not null then
     return eve.refuse(v_call, v_call.class, v_ended);
@@ -6215,7 +6215,7 @@ begin
   );
 end;
 $function$;
-comment on function public.eve_authenticate_consumer is 'Who holds a secret, told by its id and its proof. A refusal is counted in the audit.';
+comment on function public.eve_authenticate_consumer is 'Who holds a secret, found by its id and its proof. A refusal is counted in the audit.';
 
 CREATE OR REPLACE FUNCTION public.eve_issue_token(key_id text DEFAULT NULL::text, proof text DEFAULT NULL::text, consumer text DEFAULT NULL::text, address text DEFAULT NULL::text, models text[] DEFAULT NULL::text[], class text DEFAULT NULL::text, requests_budget integer DEFAULT NULL::integer, tokens_budget bigint DEFAULT NULL::bigint, ttl_s integer DEFAULT NULL::integer, scopes text[] DEFAULT NULL::text[])
  RETURNS jsonb
@@ -7377,7 +7377,7 @@ begin
     'error', case
       when v_table is null and not v_trims and v_refused <> '{}' then (
         select string_agg(format('%s keeps its rows: %s', r.key, r.value), '; ' order by r.key)
-          || '. Mend that, or set keep to null in eve.retention.'
+          || '. Fix that, or set keep to null in eve.retention.'
         from jsonb_each_text(v_refused) r
       )
     end,
@@ -8283,7 +8283,7 @@ begin
 
   if eve_key_checked.outcome = 'works' then
     -- A key that is blocked and yet switched on was switched on by a person: what was said of it before is over. One that
-    -- its owner switched off stays off, and so does one that was blamed for more than may pass since it was asked. What was
+    -- its owner switched off stays off, and so does one that was rejected for more than may pass since it was asked. What was
     -- rejected was a secret: another one that works is another key to upstream.
     if (v_key.is_active and v_key.blocked_until is not null)
       or (not v_key.is_active and eve.reason_may_pass(v_key.blocked_reason))
@@ -8767,9 +8767,9 @@ AS $function$
         eve.clock() - eve.alert_setting('alert_window_s', 600) * interval '1 second' as at
     ) since
     cross join lateral (
-      select coalesce(sum(told.times), 0)::bigint as refused,
-        coalesce(sum(told.times) filter (where told.code = 'no_active_key'), 0) as without_key,
-        (array_agg(told.code || coalesce(' (' || told.limit_name || ')', '') order by told.times desc))[1] as mostly
+      select coalesce(sum(s.times), 0)::bigint as refused,
+        coalesce(sum(s.times) filter (where s.code = 'no_active_key'), 0) as without_key,
+        (array_agg(s.code || coalesce(' (' || s.limit_name || ')', '') order by s.times desc))[1] as mostly
       from (
         select one.code, one.limit_name, sum(one.times) as times
         from (
@@ -8783,7 +8783,7 @@ AS $function$
         ) one
         where one.code in ('rate_limited', 'daily_limit', 'lane_blocked', 'no_active_key')
         group by one.code, one.limit_name
-      ) told
+      ) s
     ) refusals
   ) counted
   where counted.refused >= greatest(eve.alert_setting('alert_refusals_min', 20), 1)
@@ -8982,7 +8982,7 @@ begin
   insert into eve.alert_deliveries (alert_id, channel, event, next_try_at)
   select a.id, eve_alert_claim.channel, 'closed', v_now
   from eve.alerts a
-  join eve.alert_deliveries d on d.alert_id = a.id and d.channel = eve_alert_claim.channel and d.event = 'opened' and d.state = 'told'
+  join eve.alert_deliveries d on d.alert_id = a.id and d.channel = eve_alert_claim.channel and d.event = 'opened' and d.state = 'sent'
   where a.closed_at > v_now - interval '7 days'
     and not exists (
       select
@@ -9020,9 +9020,9 @@ begin
   );
 end;
 $function$;
-comment on function public.eve_alert_claim is 'The next message for a channel, claimed so that nobody else tells it too; null when there is none.';
+comment on function public.eve_alert_claim is 'The next message for a channel, claimed so that nobody else sends it too; null when there is none.';
 
-CREATE OR REPLACE FUNCTION public.eve_alert_told(delivery_id bigint, succeeded boolean, error text DEFAULT NULL::text, retry_after_ms bigint DEFAULT NULL::bigint, whole_channel boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION public.eve_alert_done(delivery_id bigint, succeeded boolean, error text DEFAULT NULL::text, retry_after_ms bigint DEFAULT NULL::bigint, whole_channel boolean DEFAULT false)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -9032,31 +9032,31 @@ declare
   v_delivery eve.alert_deliveries;
   v_next timestamptz;
 begin
-  select * into v_delivery from eve.alert_deliveries d where d.id = eve_alert_told.delivery_id for update;
-  if not found or v_delivery.state = 'told' then
+  select * into v_delivery from eve.alert_deliveries d where d.id = eve_alert_done.delivery_id for update;
+  if not found or v_delivery.state = 'sent' then
     return jsonb_build_object('state', coalesce(v_delivery.state, 'gone'));
   end if;
-  if eve_alert_told.succeeded then
+  if eve_alert_done.succeeded then
     update eve.alert_deliveries d
-    set state = 'told', told_at = v_now, claimed_until = null, last_error = null
+    set state = 'sent', sent_at = v_now, claimed_until = null, last_error = null
     where d.id = v_delivery.id;
     update eve.alert_deliveries d
     set state = 'pending', attempts = 0, next_try_at = v_now, claimed_until = null
     where d.channel = v_delivery.channel and d.state = 'given_up' and d.event = 'opened'
       and exists (select from eve.alerts a where a.id = d.alert_id and a.closed_at is null);
-    return jsonb_build_object('state', 'told');
+    return jsonb_build_object('state', 'sent');
   end if;
   v_next := v_now + greatest(
     least(30000 * 2 ^ least(v_delivery.attempts - 1, 10), 3600000),
     -- What a channel asks for is believed up to a day.
-    least(coalesce(eve_alert_told.retry_after_ms, 0), 86400000)
+    least(coalesce(eve_alert_done.retry_after_ms, 0), 86400000)
   ) * interval '1 millisecond';
   update eve.alert_deliveries d
   set state = case when d.attempts >= eve.alert_setting('alert_tries', 12) then 'given_up' else 'pending' end,
-    next_try_at = v_next, claimed_until = null, last_error = left(eve_alert_told.error, 500)
+    next_try_at = v_next, claimed_until = null, last_error = left(eve_alert_done.error, 500)
   where d.id = v_delivery.id
   returning d.* into v_delivery;
-  if eve_alert_told.whole_channel then
+  if eve_alert_done.whole_channel then
     update eve.alert_deliveries d
     set next_try_at = v_next
     where d.channel = v_delivery.channel and d.state = 'pending' and d.next_try_at < v_next;
@@ -9064,7 +9064,7 @@ begin
   return jsonb_build_object('state', v_delivery.state, 'next_try_at', v_next);
 end;
 $function$;
-comment on function public.eve_alert_told is 'Notes how telling a claimed message went, and when to try again.';
+comment on function public.eve_alert_done is 'Notes how sending a claimed message went, and when to try again.';
 
 CREATE OR REPLACE FUNCTION eve.alert_json(alert eve.alerts)
  RETURNS jsonb
@@ -9127,7 +9127,7 @@ begin
       select coalesce(
         jsonb_agg(
           jsonb_build_object(
-            'channel', d.channel, 'event', d.event, 'state', d.state, 'attempts', d.attempts, 'told_at', d.told_at,
+            'channel', d.channel, 'event', d.event, 'state', d.state, 'attempts', d.attempts, 'sent_at', d.sent_at,
             'last_error', d.last_error
           )
           order by d.id
@@ -9140,7 +9140,7 @@ begin
   );
 end;
 $function$;
-comment on function public.eve_alert_detail is 'One alert, what to do about it, and to whom it was told.';
+comment on function public.eve_alert_detail is 'One alert, what to do about it, and to whom it was sent.';
 
 CREATE OR REPLACE FUNCTION public.eve_alert_close(id bigint)
  RETURNS jsonb
@@ -9274,7 +9274,7 @@ AS $function$
   union all
   select 'eve_alert_deliveries', jsonb_build_object('channel', c.channel, 'state', s.state), count(d.id)
   from (values ('telegram'), ('webhook')) as c (channel)
-  cross join (values ('pending'), ('told'), ('given_up')) as s (state)
+  cross join (values ('pending'), ('sent'), ('given_up')) as s (state)
   left join eve.alert_deliveries d on d.channel = c.channel and d.state = s.state
   group by c.channel, s.state
   union all
@@ -9326,7 +9326,7 @@ CREATE OR REPLACE FUNCTION eve.metric_labels(metric text, first text, second tex
 AS $function$
   select case metric_labels.metric
     when 'eve_wait_seconds' then jsonb_build_object('class', metric_labels.first, 'model', metric_labels.second)
-    when 'eve_request_duration_seconds' then jsonb_build_object('outcome', metric_labels.first, 'door', metric_labels.second)
+    when 'eve_request_duration_seconds' then jsonb_build_object('outcome', metric_labels.first, 'endpoint', metric_labels.second)
     when 'eve_upstream_duration_seconds' then jsonb_build_object('outcome', metric_labels.first, 'model', metric_labels.second)
     else jsonb_build_object('model', metric_labels.second)
   end;
@@ -9409,7 +9409,7 @@ begin
     ) a
   ), gained as (
     select 'eve_requests_total' as metric,
-      jsonb_build_object('outcome', f.state, 'door', f.endpoint, 'consumer', f.named, 'model', f.model) as labels,
+      jsonb_build_object('outcome', f.state, 'endpoint', f.endpoint, 'consumer', f.named, 'model', f.model) as labels,
       count(*)::double precision as value
     from named f
     group by f.state, f.endpoint, f.named, f.model
@@ -9547,7 +9547,7 @@ begin
     union all
     -- A later attempt's refusal belongs to a request that has an outcome of its own.
     select 'eve_requests_total',
-      jsonb_build_object('outcome', 'refused', 'door', f.endpoint, 'consumer', coalesce(k.name, n.name, 'other'), 'model', f.model),
+      jsonb_build_object('outcome', 'refused', 'endpoint', f.endpoint, 'consumer', coalesce(k.name, n.name, 'other'), 'model', f.model),
       sum(f.times)
     from fresh f
     left join eve.metric_consumers k on k.name = f.consumer
@@ -9649,25 +9649,25 @@ comment on function public.eve_metrics is 'Counters, histograms and gauges of th
 
 -- reading_requests ----------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION eve.blame_of(error_code text)
+CREATE OR REPLACE FUNCTION eve.fault_of(error_code text)
  RETURNS text
  LANGUAGE sql
  IMMUTABLE
  SET search_path TO ''
 AS $function$
   select case
-    when blame_of.error_code is null then null
-    when blame_of.error_code in ('key_rejected', 'secret_missing') then 'key'
-    when blame_of.error_code = 'model_unavailable' then 'key_model'
-    when blame_of.error_code in ('upstream_rate_limited', 'upstream_daily_limit') then 'lane'
-    when blame_of.error_code in ('upstream_unavailable', 'upstream_timeout') then 'upstream'
-    when blame_of.error_code = 'upstream_region' then 'region'
-    when blame_of.error_code in ('content_blocked', 'empty_answer', 'answer_unusable', 'answer_truncated', 'answer_too_large', 'schema_mismatch') then 'model'
-    when blame_of.error_code in ('upstream_invalid_request', 'prompt_too_large', 'unsupported_feature', 'schema_too_complex', 'client_closed') then 'caller'
+    when fault_of.error_code is null then null
+    when fault_of.error_code in ('key_rejected', 'secret_missing') then 'key'
+    when fault_of.error_code = 'model_unavailable' then 'key_model'
+    when fault_of.error_code in ('upstream_rate_limited', 'upstream_daily_limit') then 'lane'
+    when fault_of.error_code in ('upstream_unavailable', 'upstream_timeout') then 'upstream'
+    when fault_of.error_code = 'upstream_region' then 'region'
+    when fault_of.error_code in ('content_blocked', 'empty_answer', 'answer_unusable', 'answer_truncated', 'answer_too_large', 'schema_mismatch') then 'model'
+    when fault_of.error_code in ('upstream_invalid_request', 'prompt_too_large', 'unsupported_feature', 'schema_too_complex', 'client_closed') then 'caller'
     else 'gateway'
   end;
 $function$;
-comment on function eve.blame_of is 'Whose fault a failed attempt is, told by its error code.';
+comment on function eve.fault_of is 'Whose fault a failed attempt is, by its error code.';
 
 CREATE OR REPLACE FUNCTION eve.consumer_id_of(consumer text)
  RETURNS uuid
@@ -9732,7 +9732,7 @@ AS $function$
       (request_json.request).consumer_id::text
     ),
     'consumer_id', (request_json.request).consumer_id, 'token_id', (request_json.request).token_id,
-    'class', (request_json.request).class, 'door', (request_json.request).endpoint,
+    'class', (request_json.request).class, 'endpoint', (request_json.request).endpoint,
     'requested_model', coalesce((request_json.request).requested_model, (request_json.request).model),
     'model', (request_json.request).model,
     'key', coalesce(
@@ -9777,7 +9777,7 @@ AS $function$
       (refusal_json.refusal).consumer_id::text
     ),
     'consumer_id', (refusal_json.refusal).consumer_id, 'token_id', (refusal_json.refusal).token_id,
-    'class', (refusal_json.refusal).class, 'door', (refusal_json.refusal).endpoint,
+    'class', (refusal_json.refusal).class, 'endpoint', (refusal_json.refusal).endpoint,
     'requested_model', (refusal_json.refusal).model, 'model', (refusal_json.refusal).model, 'key', null,
     'input_tokens', (refusal_json.refusal).tokens, 'output_tokens', null, 'total_tokens', null,
     'error_code', (refusal_json.refusal).code, 'finish_reason', null, 'limit', (refusal_json.refusal).limit_name,
@@ -9901,7 +9901,7 @@ begin
             'tokens_booked', a.tokens_booked, 'input_tokens', a.input_tokens, 'output_tokens', a.output_tokens,
             'thoughts_tokens', a.thoughts_tokens, 'cached_tokens', a.cached_tokens, 'total_tokens', a.total_tokens,
             'usage_estimated', a.usage_estimated, 'upstream_status', a.upstream_status, 'error_code', a.error_code,
-            'error_detail', a.error_detail, 'blame', case when a.outcome <> 'succeeded' then eve.blame_of(a.error_code) end,
+            'error_detail', a.error_detail, 'fault', case when a.outcome <> 'succeeded' then eve.fault_of(a.error_code) end,
             'finish_reason', a.finish_reason
           )
           order by a.attempt
@@ -9943,7 +9943,7 @@ begin
   );
 end;
 $function$;
-comment on function public.eve_request_detail is 'One request with all its attempts, waits, refusals, who is to blame, and what was captured of it; or, by its request_id, one that was refused, with its refusals.';
+comment on function public.eve_request_detail is 'One request with all its attempts, waits, refusals, whose fault a failure is, and what was captured of it; or, by its request_id, one that was refused, with its refusals.';
 
 -- reading_search ------------------------------------------------------------------------------------------------------
 
@@ -10034,7 +10034,7 @@ begin
     from eve.requests r
     where r.request_id = eve_request_search.request_id and (v_consumer_id is null or r.consumer_id = v_consumer_id)
       and (eve_request_search.outcome is null or r.state = eve_request_search.outcome);
-    -- Those of later attempts are told with their request.
+    -- Those of later attempts are listed with their request.
     if coalesce(eve_request_search.outcome, 'refused') = 'refused' then
       select v_found || coalesce(jsonb_agg(found.one order by found.refused_at desc, found.id desc), '[]')
       into v_found
@@ -10173,7 +10173,7 @@ begin
   ), page as (
     select *
     from ended
-    -- Following, the oldest are told first and the rest next time; at the beginning, the last ones.
+    -- Following, the oldest come first and the rest next time; at the beginning, the last ones.
     order by case when eve_tail.after is null then extract(epoch from ended.at) * -1 else extract(epoch from ended.at) end
     limit v_at_most
   )
@@ -10190,7 +10190,7 @@ begin
   );
 end;
 $function$;
-comment on function public.eve_tail is 'What has ended or was refused since a cursor that an earlier call answered. The last two seconds are told again.';
+comment on function public.eve_tail is 'What has ended or was refused since a cursor that an earlier call answered. The last two seconds are repeated.';
 
 -- reading_lanes -------------------------------------------------------------------------------------------------------
 
@@ -10824,7 +10824,7 @@ CREATE OR REPLACE FUNCTION public.eve_usage(by text[] DEFAULT '{day}'::text[], s
  SET jit TO 'off'
 AS $function$
 declare
-  v_known constant text[] := array['day', 'hour', 'consumer', 'model', 'key', 'door'];
+  v_known constant text[] := array['day', 'hour', 'consumer', 'model', 'key', 'endpoint'];
   v_now constant timestamptz := eve.clock();
   v_since constant timestamptz := date_trunc('hour', coalesce(eve_usage.since, v_now - interval '7 days'), 'UTC');
   v_until constant timestamptz := coalesce(
@@ -10866,7 +10866,7 @@ begin
       case when 'consumer' = any (eve_usage.by) then coalesce(p.consumer_id, '00000000-0000-0000-0000-000000000000') end as consumer_id,
       case when 'model' = any (eve_usage.by) then p.model end as model,
       case when 'key' = any (eve_usage.by) then p.key_id end as key_id,
-      case when 'door' = any (eve_usage.by) then p.endpoint end as endpoint,
+      case when 'endpoint' = any (eve_usage.by) then p.endpoint end as endpoint,
       p.requests, p.succeeded, p.failed, p.cancelled, p.expired, p.refused, p.attempts, p.dispatched, p.upstream_refused,
       p.input_tokens, p.output_tokens, p.thoughts_tokens, p.cached_tokens, p.wait_ms, p.latency_ms
     from pieces p
@@ -10908,7 +10908,7 @@ begin
           || case when 'key' = any (eve_usage.by) then jsonb_build_object(
             'key', coalesce((select k.key_alias from public.google_ai_api_keys k where k.id = s.key_id), s.key_id::text)
           ) else '{}' end
-          || case when 'door' = any (eve_usage.by) then jsonb_build_object('door', s.endpoint) else '{}' end
+          || case when 'endpoint' = any (eve_usage.by) then jsonb_build_object('endpoint', s.endpoint) else '{}' end
           || s.figures as one
         from sums s
         where not s.is_total
@@ -11378,7 +11378,7 @@ begin
   if v_new.api_key_encrypted is null and not v_kind.shares_keys then
     raise exception '% needs a key: send api_key', v_kind.title using errcode = 'EV400';
   end if;
-  -- A model is one provider's: two that call theirs alike could not be told apart in the books.
+  -- A model is one provider's: two that call theirs alike could not be distinguished in the books.
   select m.provider into v_other
   from public.google_ai_model_limits m
   where m.model = eve.stage_model(v_new.provider_kind, v_new.model);
@@ -12657,7 +12657,7 @@ comment on column public.media_objects.address_until is 'Until then somebody hol
 comment on column public.media_objects.proof_tries is 'How often somebody began to read and hash it, while it is stored and not verified.';
 comment on column public.media_objects.proof_at is 'Not read and hashed again before; null: at once.';
 comment on column public.media_objects.came_through is 'Whether it was uploaded through the gateway. What another program wrote here is not deleted for having another content.';
-comment on column public.media_objects.missing_since is 'When the comparison with the bucket found that it is not there: it is taken anew from whoever sends it again.';
+comment on column public.media_objects.missing_since is 'When the comparison with the bucket found that it is not there: it is taken again from anyone who sends it.';
 
 CREATE OR REPLACE FUNCTION eve.media_bytes(object public.media_objects)
  RETURNS bigint
@@ -12765,7 +12765,7 @@ create table eve.media_limits (
 );
 alter table eve.media_limits enable row level security;
 comment on table eve.media_limits is 'How much media there may be, in bytes (1 GB is 10^9). A change takes effect with the next upload.';
-comment on column eve.media_limits.variable is 'The variable of the environment that sets it at the first run; env_bytes: what that said last.';
+comment on column eve.media_limits.variable is 'The variable of the environment that gives its first value; env_bytes: what that said last.';
 
 CREATE OR REPLACE FUNCTION eve.media_counter_of_tenant()
  RETURNS trigger
@@ -13087,9 +13087,9 @@ begin
     eve_media_reserve.kind, eve_media_reserve.name
   );
   v_limits := eve.media_limits_of(v_tenant, eve_media_reserve.kind);
-  -- Again where the row that stood in the way is gone once its holder lets go.
+  -- Again where the row that stood in the way is gone once its holder ends.
   loop
-    -- Without a lock: a crowd that is over the limit stands before nobody's door.
+    -- Without a lock: a crowd that is over the limit keeps nobody else waiting.
     v_no_room := eve.media_no_room(
       v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, eve_media_reserve.in_spool, v_limits
     );
@@ -13108,7 +13108,7 @@ begin
       on conflict do nothing
       returning * into v_object;
       if found then
-        -- Everything else comes before: whoever wants room waits for the total until this is committed.
+        -- Everything else comes before: all who want room wait for the total until this is committed.
         v_reserved := jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
         if eve.media_take_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, v_limits) then
           return v_reserved;
@@ -14109,7 +14109,7 @@ begin
     left join actual a on a.scope = c.scope and a.subject = c.subject
     where (c.used_bytes, c.reserved_bytes, c.objects) is distinct from
       (coalesce(a.used, 0)::bigint, coalesce(a.reserved, 0)::bigint, coalesce(a.objects, 0)::bigint)
-  ), mended as (
+  ), found_again as (
     update eve.media_counters c
     set used_bytes = w.used, reserved_bytes = w.reserved, objects = w.objects
     from wrong w
@@ -14993,7 +14993,7 @@ begin
     perform eve.jobs_lock();
   end if;
   -- Their rows are not locked yet, only kept from the sweep: a job that is here already and is being claimed is waited for below, by
-  -- those who hand it in again, and whoever claims it changes its queue last.
+  -- those who hand it in again, and those who claim it change its queue last.
   loop
     insert into eve.job_queues (kind, class, owner_id, topic, used_at)
     select distinct g.kind, g.class, v_owner, coalesce(g.models[1], ''), v_now from unnest(v_given) g
@@ -16096,7 +16096,7 @@ create table eve.webhooks (
 alter table eve.webhooks enable row level security;
 CREATE TRIGGER eve_webhook_deleted AFTER DELETE ON eve.webhooks FOR EACH ROW EXECUTE FUNCTION eve.webhook_deleted(); -- enabled
 comment on table eve.webhooks is 'Where events are posted, signed as Standard Webhooks says. Each is a consumer of its own in eve.event_consumers, whose is_active says whether it is on.';
-comment on column eve.webhooks.consumer_id is 'The caller who is told, and of what concerns them alone; zeros: the project, which is told of everything.';
+comment on column eve.webhooks.consumer_id is 'The caller whose events it gets, and theirs alone; zeros: the project, which gets all.';
 comment on column eve.webhooks.secret is 'Encrypted with ADMIN_SECRET_KEY, together with the address that it was made for.';
 comment on column eve.webhooks.previous_secret is 'Signs too until previous_secret_until, so that a secret can be changed without a gap.';
 comment on column eve.webhooks.off_reason is 'Why it was switched off, other than by hand: gone, since the receiver answered 410.';
@@ -17334,7 +17334,7 @@ CREATE INDEX batches_owner_id_no_idx ON eve.batches USING btree (owner_id, no);
 comment on table eve.batches is 'Batches: what became of each, and how many of its lines have ended. Like eve.jobs it outlives what it names.';
 comment on column eve.batches.api is 'Whose clients handed it in: they alone see it, and what came of it is written as they read it.';
 comment on column eve.batches.endpoint is 'What its lines ask for: OpenAI''s address of it, the gateway''s of Anthropic''s, or Google''s, with the model in it.';
-comment on column eve.batches.is_inline is 'Its requests came with it, and its responses are told with it.';
+comment on column eve.batches.is_inline is 'Its requests came with it, and its responses are listed with it.';
 comment on column eve.batches.job_id is 'The job that checks its file and hands the lines in.';
 comment on column eve.batches.models is 'All that its lines ask for: who may not use one of them does not see it.';
 comment on column eve.batches.errors is 'What is wrong with its file: [{"code", "message", "param", "line"}], lines from 1 on, the first hundred.';
@@ -20647,8 +20647,8 @@ CREATE UNIQUE INDEX posts_external_id_key ON public.posts USING btree (tenant_id
 CREATE INDEX posts_tenant_id_created_at_idx ON public.posts USING btree (tenant_id, created_at DESC, id);
 CREATE TRIGGER eve_crawl_post_came AFTER INSERT ON public.posts FOR EACH ROW WHEN (((new.text ~* 'https?://'::text) OR (((new.metadata -> 'links'::text))::text ~* 'https?://'::text))) EXECUTE FUNCTION eve.crawl_post_came(); -- enabled
 CREATE TRIGGER eve_crawl_post_changed AFTER UPDATE OF text, metadata ON public.posts FOR EACH ROW WHEN ((((old.text IS DISTINCT FROM new.text) OR ((old.metadata -> 'links'::text) IS DISTINCT FROM (new.metadata -> 'links'::text))) AND (concat(old.text, (old.metadata -> 'links'::text), new.text, (new.metadata -> 'links'::text)) ~* 'https?://'::text))) EXECUTE FUNCTION eve.crawl_post_came(); -- enabled
-CREATE TRIGGER eve_post_changed AFTER UPDATE ON public.posts FOR EACH ROW WHEN ((((((old.source IS DISTINCT FROM new.source) OR (old.external_id IS DISTINCT FROM new.external_id)) OR (old.text IS DISTINCT FROM new.text)) OR (old.published_at IS DISTINCT FROM new.published_at)) OR (old.metadata IS DISTINCT FROM new.metadata))) EXECUTE FUNCTION eve.post_told(); -- enabled
-CREATE TRIGGER eve_post_told AFTER INSERT OR DELETE ON public.posts FOR EACH ROW EXECUTE FUNCTION eve.post_told(); -- enabled
+CREATE TRIGGER eve_post_changed AFTER UPDATE ON public.posts FOR EACH ROW WHEN ((((((old.source IS DISTINCT FROM new.source) OR (old.external_id IS DISTINCT FROM new.external_id)) OR (old.text IS DISTINCT FROM new.text)) OR (old.published_at IS DISTINCT FROM new.published_at)) OR (old.metadata IS DISTINCT FROM new.metadata))) EXECUTE FUNCTION eve.post_changed(); -- enabled
+CREATE TRIGGER eve_post_inserted_or_deleted AFTER INSERT OR DELETE ON public.posts FOR EACH ROW EXECUTE FUNCTION eve.post_changed(); -- enabled
 create policy posts_read on public.posts as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
 comment on table public.posts is 'What came in from outside: a message of a channel, a page, a picture that somebody sent. Its members read their tenant''s.';
 comment on column public.posts.source is 'Where it comes from, such as telegram:city_events: what policies skip or pass by.';
@@ -20668,7 +20668,7 @@ create table public.post_media_map (
 );
 alter table public.post_media_map enable row level security;
 CREATE INDEX post_media_map_file_idx ON public.post_media_map USING btree (tenant_id, file_sha256);
-CREATE TRIGGER eve_post_media_told AFTER INSERT OR DELETE ON public.post_media_map FOR EACH ROW EXECUTE FUNCTION eve.post_media_told(); -- enabled
+CREATE TRIGGER eve_post_media_changed AFTER INSERT OR DELETE ON public.post_media_map FOR EACH ROW EXECUTE FUNCTION eve.post_media_changed(); -- enabled
 CREATE TRIGGER eve_post_media_uses AFTER INSERT OR DELETE ON public.post_media_map FOR EACH ROW EXECUTE FUNCTION eve.post_media_uses(); -- enabled
 create policy post_media_map_read on public.post_media_map as permissive for select to authenticated using (tenant_id IN ( SELECT eve.member_tenants() AS member_tenants));
 comment on table public.post_media_map is 'Which files belong to which posts. While there is a row, its file stays (eve.media_references).';
@@ -21868,7 +21868,7 @@ begin
     input_tokens = v_one.input_tokens, output_tokens = v_one.output_tokens, tokens = v_tokens, raw_text = v_one.raw_text,
     from_cache = coalesce((v_new ->> 'from_cache')::boolean, false), same_as = v_one.same_as, updated_at = v_now, analyzed_at = v_now
   where e.id = v_one.id;
-  perform eve.vision_told(v_one.id);
+  perform eve.vision_emit(v_one.id);
   perform eve.vision_count_metrics(
     v_one.tenant_id, v_one.analyst, v_status, eve_vision_finish.decision ->> 'reason', v_tokens,
     coalesce((v_new ->> 'from_cache')::boolean, false), (v_new ->> 'duration_ms')::bigint
@@ -21878,7 +21878,7 @@ end;
 $function$;
 comment on function public.eve_vision_finish is 'Writes down how looking at a picture ended, and tells it.';
 
-CREATE OR REPLACE FUNCTION eve.vision_told(enrichment_id uuid)
+CREATE OR REPLACE FUNCTION eve.vision_emit(enrichment_id uuid)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -21886,7 +21886,7 @@ AS $function$
 declare
   v_one public.post_enrichment;
 begin
-  select * into v_one from public.post_enrichment e where e.id = vision_told.enrichment_id;
+  select * into v_one from public.post_enrichment e where e.id = vision_emit.enrichment_id;
   perform eve.emit_event(
     '/vision', 'vision.analyzed.v1', v_one.post_id::text,
     jsonb_build_object(
@@ -21918,7 +21918,7 @@ begin
       and e.job_id = new.id and e.status = 'waiting'
     returning e.id, e.tenant_id
   loop
-    perform eve.vision_told(v_id);
+    perform eve.vision_emit(v_id);
     -- Its decision was counted, or there was none.
     perform eve.vision_count_metrics(v_tenant, '', 'failed', null, 0, false, null);
   end loop;
@@ -23630,7 +23630,7 @@ begin
   return v_released;
 end;
 $function$;
-comment on function public.eve_crawl_release is 'Lets go of the files of pages that nobody has asked for in so long: nothing keeps them then.';
+comment on function public.eve_crawl_release is 'Releases the files of pages that nobody has asked for in so long: nothing keeps them then.';
 
 -- crawl_links ---------------------------------------------------------------------------------------------------------
 
@@ -23851,7 +23851,7 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.post_told()
+CREATE OR REPLACE FUNCTION eve.post_changed()
  RETURNS trigger
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -23866,7 +23866,7 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.post_media_told()
+CREATE OR REPLACE FUNCTION eve.post_media_changed()
  RETURNS trigger
  LANGUAGE plpgsql
  SET search_path TO ''
@@ -23874,7 +23874,7 @@ AS $function$
 declare
   v_post public.posts;
 begin
-  -- Without one: it was deleted, which is told for itself.
+  -- Without one: it was deleted, which has an event of its own.
   select * into v_post from public.posts p where p.id = case tg_op when 'DELETE' then old.post_id else new.post_id end;
   if found then
     perform eve.post_event('post.saved.v1', v_post.tenant_id, v_post.id, v_post.trace_id);
@@ -25182,7 +25182,7 @@ declare
   v_cache eve.consumer_caches;
   v_token_models text[];
 begin
-  -- Identity and revocation come first: to whom a reservation would be refused, nothing is told from here.
+  -- Identity and revocation come first: who would be refused a reservation gets nothing from here.
   if eve.access_ended(cache_scope.consumer_id, cache_scope.token_id, eve.clock_ms()) is not null then
     reason := 'refused';
     return;

@@ -6,7 +6,7 @@ const EVERY_MS = 1_000;
 export class Watch {
   readonly #sql: postgres.Sql;
   readonly #stopped = new AbortController();
-  #looking: Promise<void> = Promise.resolve();
+  #sampling: Promise<void> = Promise.resolve();
   #paused = false;
   #longestMs = 0;
 
@@ -15,7 +15,7 @@ export class Watch {
   }
 
   start(): void {
-    this.#looking = this.#look();
+    this.#sampling = this.#sample();
   }
 
   /** While the database's clock is wrong, leases say nothing. */
@@ -30,11 +30,11 @@ export class Watch {
   /** The longest that one outlived its lease, in ms. */
   async stop(): Promise<number> {
     this.#stopped.abort();
-    await this.#looking;
+    await this.#sampling;
     return this.#longestMs;
   }
 
-  async #look(): Promise<void> {
+  async #sample(): Promise<void> {
     while (!this.#stopped.signal.aborted) {
       await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
       if (this.#paused) continue;

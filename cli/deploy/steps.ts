@@ -13,7 +13,7 @@ export interface Step {
   onFailure: string;
   args: string[];
   /** What the CLI did not report of it. Asked for after a failure as well: a part may have been done. */
-  untold?: (run: RunCli) => Promise<string[]>;
+  warningsOf?: (run: RunCli) => Promise<string[]>;
 }
 
 /** The migration that adopts tables made by hand. */
@@ -33,7 +33,8 @@ export function stepsOf(plan: Plan, target: Target): Step[] {
       args: ["db", "push", target.database, "--include-all", "--skip-vault", confirmed],
       // They are of the moment of adoption. What was corrected since need not be heard of at each upgrade.
       ...plan.migrations.some((file) => ADOPTION.test(file)) && {
-        untold: async (run) => (await adoptionWarnings(run, target)).map((message) => `Warning: ${message}`),
+        warningsOf: async (run) =>
+          (await adoptionWarnings(run, target)).map((message) => `Warning: ${message}`),
       },
     });
   }
@@ -63,7 +64,7 @@ export async function runSteps(run: RunCli, steps: Step[], say: (line: string) =
   for (const [index, step] of steps.entries()) {
     say(`${step.title} (${index + 1} of ${steps.length})`);
     const { success } = await run(step.args, { onLine: (line) => line.trim() !== "" && say(`  ${line}`) });
-    if (step.untold !== undefined) (await step.untold(run)).forEach((line) => say(`  ${line}`));
+    if (step.warningsOf !== undefined) (await step.warningsOf(run)).forEach((line) => say(`  ${line}`));
     if (!success) throw new DeployError(account(step, done, steps.slice(index + 1)));
     done.push(step.done);
   }

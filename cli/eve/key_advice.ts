@@ -2,8 +2,7 @@
 import { SEEDED_OFF } from "../../local/seeded_notes.ts";
 import { blockWords } from "../../shared/contract/block.ts";
 import type { KeyState } from "../../shared/database/reading.ts";
-import { isStageName } from "../../shared/stages/stage_name.ts";
-import { isStoredKeyName } from "../../shared/stages/stored_key_name.ts";
+import { secretSourceOf } from "../../shared/contract/secret_source.ts";
 import { isLoopback } from "./connection.ts";
 import { instant } from "./table.ts";
 
@@ -24,7 +23,7 @@ export function howToSet({ alias, env_var_name }: KeyState, url: string): string
     return "set env_var_name in its row to the name of the secret that holds the key";
   }
   const set = `npm run eve -- keys set ${alias ?? ""}`;
-  if (isStoredKeyName(env_var_name)) return `${set}; or in the console`;
+  if (secretSourceOf(env_var_name).kind === "stored") return `${set}; or in the console`;
   return isLoopback(url)
     ? `${set}; or start the local stack with ${env_var_name}=...`
     : `${set}; or dashboard, Edge Functions, Secrets, ${env_var_name}; or npm run deploy -- --secrets-file FILE`;
@@ -35,7 +34,7 @@ export function troubleOf(key: KeyState, url: string): Trouble | null {
   const called = key.alias ?? key.id;
   const enable = `npm run eve -- keys enable ${called}`;
   const reason = key.blocked_reason;
-  if (key.env_var_name !== null && isStageName(key.env_var_name)) {
+  if (key.env_var_name !== null && secretSourceOf(key.env_var_name).kind === "stage") {
     if (key.state === "on") return null;
     return {
       why: reason === null ? "it is the key of a stage, which has none" : because(reason),
@@ -59,7 +58,7 @@ export function troubleOf(key: KeyState, url: string): Trouble | null {
       return { why: because(reason), todo: adviceFor(reason, howToSet(key, url), enable, called) };
     case "blocked":
       if (reason === "secret_missing") {
-        return isStoredKeyName(key.env_var_name ?? "")
+        return secretSourceOf(key.env_var_name ?? "").kind === "stored"
           ? { why: UNREADABLE, todo: `put the ADMIN_SECRET_KEY of that time back, or ${howToSet(key, url)}` }
           : { why: `no secret is named ${key.env_var_name}`, todo: howToSet(key, url) };
       }

@@ -92,7 +92,9 @@ export function requestBlock(row: RequestDetail): string {
     ],
     [
       "from",
-      [row.consumer, row.class, row.door, row.token_id && `token ${row.token_id}`].filter(Boolean).join(", "),
+      [row.consumer, row.class, row.endpoint, row.token_id && `token ${row.token_id}`].filter(Boolean).join(
+        ", ",
+      ),
     ],
     ["model", model(row)],
     ["came", exactly(row.at)],
@@ -146,7 +148,7 @@ function attemptFacts(one: RequestDetail["tries"][number]): [string, string][] {
   const outcome = one.outcome === "succeeded" ? green(one.outcome) : red(one.outcome);
   const facts: [string, string][] = [
     ["outcome", [outcome, one.error_code, one.finish_reason].filter(Boolean).join(", ")],
-    ["whose fault", one.blame === null ? "" : BLAME[one.blame] ?? one.blame],
+    ["whose fault", one.fault === null ? "" : FAULT_WORDS[one.fault] ?? one.fault],
     ["said", one.error_detail ?? ""],
     ["key", `${one.key}${one.quota_project === null ? "" : ` of ${one.quota_project}`}, model ${one.model}`],
     ["waited", `${duration(one.wait_ms)}, started ${exactly(one.start_at)}`],
@@ -172,7 +174,7 @@ function attemptFacts(one: RequestDetail["tries"][number]): [string, string][] {
   return facts.filter(([, value]) => value !== "");
 }
 
-const BLAME: Readonly<Record<string, string>> = {
+const FAULT_WORDS: Readonly<Record<string, string>> = {
   key: "the key's: see keys show",
   key_model: "this key cannot serve this model",
   lane: "the quota's: upstream had less room than was counted",

@@ -31,8 +31,8 @@ export interface Measured {
 
 const SAMPLES = 12;
 /** Asked for a while after the client has left, of whichever instance answers. */
-const LOOKS = 10;
-const LOOK_MS = 500;
+const PROBES = 10;
+const PROBE_MS = 500;
 const LEAVES_AFTER_MS = 1_000;
 const HOLD_MS = 15_000;
 const ANSWER_MS = 30_000;
@@ -164,11 +164,11 @@ async function disconnect(options: MeasureOptions): Promise<Measured["disconnect
   leave.abort();
   await request;
   let seen = false;
-  for (let look = 0; look < LOOKS; look++) {
+  for (let look = 0; look < PROBES; look++) {
     const state = held.parse(await post(options, "maintenance/check", { held: id })).held;
     if (state === "left") return "noticed";
     seen ||= state !== null;
-    await options.sleep(LOOK_MS);
+    await options.sleep(PROBE_MS);
   }
   return seen ? "not noticed" : "another instance answered";
 }

@@ -182,7 +182,7 @@ function functionCalls(request: GenerateRequest, model: ModelRow, now: number): 
   });
   const wanted = config?.mode === "ANY" ||
     /call (?:the |a )?(?:function|tool)|use (?:the |a )?tool|вызови|используй инструмент/iu.test(asked);
-  // Whoever must call once more calls what was not called yet: agents that wait for a last tool come to their end.
+  // A model that must call once more calls what was not called yet: agents that wait for a last tool come to their end.
   const called = calledSinceAsked(request.contents);
   const left = functions.filter((one) => !called.has(one.name));
   const chosen = answered && left.length > 0

@@ -27,7 +27,7 @@ create schema if not exists auth authorization supabase_auth_admin;
 grant usage on schema auth to anon, authenticated, service_role, postgres, dashboard_user;
 
 -- The claims of the request's token, as the REST API sets them. Like Supabase's own these set no search_path: a query that asks for them
--- has them written into it, where a function with settings is called and planned anew each time.
+-- has them written into it, where a function with settings is called and planned again each time.
 create or replace function auth.jwt()
 returns jsonb
 language sql

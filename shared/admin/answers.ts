@@ -199,7 +199,7 @@ export interface RequestRow {
   attempts: number;
   consumer: string | null;
   class: "interactive" | "batch";
-  door: string;
+  endpoint: string;
   requested_model: string;
   model: string;
   key: string | null;
@@ -258,7 +258,7 @@ export interface Try {
   error_code: string | null;
   error_detail: string | null;
   /** Null: it did not fail. */
-  blame: string | null;
+  fault: string | null;
 }
 
 export interface RequestDetail extends RequestRow {
@@ -375,7 +375,7 @@ export interface AlertDetail extends Alert {
     event: string;
     state: string;
     attempts: number;
-    told_at: string | null;
+    sent_at: string | null;
     last_error: string | null;
   }[];
 }
@@ -553,7 +553,7 @@ export interface UsageFigures {
   latency_ms: number;
 }
 
-export type UsageSplit = "day" | "hour" | "consumer" | "model" | "key" | "door";
+export type UsageSplit = "day" | "hour" | "consumer" | "model" | "key" | "endpoint";
 
 export interface UsageAnswer {
   now: Now;
@@ -566,7 +566,7 @@ export interface UsageAnswer {
     consumer?: string;
     model?: string;
     key?: string | null;
-    door?: string;
+    endpoint?: string;
   })[];
   totals: UsageFigures;
 }

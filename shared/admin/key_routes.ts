@@ -1,3 +1,4 @@
+import { secretSourceOf } from "../contract/secret_source.ts";
 import * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { isReservedName } from "../runtime/secrets.ts";
@@ -116,7 +117,7 @@ export const keyRoutes = [
     async ({ dependencies, signal }, asked) => {
       const secret = "api_key" in asked
         ? asked.api_key
-        : await poolSecret(asked.env_var_name, "google", dependencies);
+        : await poolSecret(secretSourceOf(asked.env_var_name), "google", dependencies);
       if (secret === null) return { status: "no_secret" as const, reason: null, models: null };
       return await probe(dependencies.inspectors, "gemini", { secret, settings: {} }, signal);
     },

@@ -231,7 +231,7 @@ export const readingRoutes = [
     ({ dependencies, signal }) => dependencies.testChannels(signal),
   ),
 
-  // What failed is run again, or what has not run, by whoever reads the alert about it.
+  // What failed is run again, or what has not run, by those who read the alert about it.
   route(
     "POST",
     "/maintenance/run",

@@ -15,7 +15,7 @@ import type { Reading } from "../database/reading.ts";
 import type { Stages } from "../database/stages.ts";
 import type { Tenants } from "../database/tenants.ts";
 import type { KeyEncryption } from "../secrets/key_encryption.ts";
-import type { ReadVariable } from "../stages/environment.ts";
+import type { ReadVariable } from "../runtime/settings.ts";
 import type { SecretSources } from "../stages/pool_secret.ts";
 import type { Inspectors } from "../stages/probe.ts";
 import type { AnswerOf, ChannelTests } from "./answers.ts";

@@ -10,7 +10,7 @@ import { type ApiContext, type ApiRoute, apiRoute, tenantId } from "./route.ts";
 /** A hosted function's caller gets 504 if no byte came for 150 s. */
 const MAX_WAIT_MS = 120_000;
 const USUAL_WAIT_MS = 45_000;
-const LOOK_EVERY_MS = 500;
+const POLL_EVERY_MS = 500;
 
 const crawlAnswer = z.object({
   /** Null: it is to be fetched, and nothing is kept of it. */
@@ -81,7 +81,7 @@ export const crawlRoutes: readonly ApiRoute[] = [
       const until = clock.now() + (body.wait ? body.wait_ms : 0);
       let shown = asked.page;
       while (clock.now() < until) {
-        await clock.sleep(LOOK_EVERY_MS, request.signal);
+        await clock.sleep(POLL_EVERY_MS, request.signal);
         const { is_done, page } = await crawl.job(asked.job_id);
         shown = page;
         if (is_done) return jsonResponse(200, { page, from_cache: false, job_id: asked.job_id }, requestId);

@@ -1,3 +1,4 @@
+import { base64url } from "jose";
 import * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 import {
@@ -117,7 +118,7 @@ export const mediaRoutes: readonly ApiRoute[] = [
       if (mimeType === undefined) {
         throw new GatewayError("invalid_request", { message: "Say the file's type as `content_type`." });
       }
-      const told = linksOf(body);
+      const linked = linksOf(body);
       const answer = await announceUpload(media, actor, {
         tenantId: body.tenant_id ?? null,
         sha256: body.sha256,
@@ -125,7 +126,7 @@ export const mediaRoutes: readonly ApiRoute[] = [
         mimeType,
         kind: body.kind,
         metadata: body.key === undefined ? body.metadata ?? {} : {},
-        links: told,
+        links: linked,
       }, maxBodyBytes);
       if (answer.status === "present") {
         return jsonResponse(200, { status: "present", object: shown(answer.object) }, requestId);
@@ -153,7 +154,7 @@ export const mediaRoutes: readonly ApiRoute[] = [
         verify: {
           method: "POST",
           url: `${place}/verify`,
-          body: { tenant_id, ...(answer.status === "upload" && s3_key !== null && { s3_key }), ...told },
+          body: { tenant_id, ...(answer.status === "upload" && s3_key !== null && { s3_key }), ...linked },
         },
         abort: { method: "POST", url: `${place}/abort`, body: { tenant_id } },
       }, requestId);
@@ -230,14 +231,14 @@ export const mediaRoutes: readonly ApiRoute[] = [
         query,
       });
       const { fields } = file;
-      const told = linksOf(fields);
+      const linked = linksOf(fields);
       const { object, created } = await uploadFile(media, actor, {
         tenantId: fields.tenant_id ?? null,
         kind: fields.kind,
         mimeType: fields.mime_type ?? fields.content_type ?? file.mimeType,
         body: file.bytes,
         metadata: fields.key === undefined ? fields.metadata ?? {} : {},
-        links: told,
+        links: linked,
         vision: visionOf(fields),
       });
       const { url } = await addressOf(media, object, REDIRECT_SECONDS);
@@ -513,16 +514,12 @@ function visionOf(
 
 /** Not readable, so that nobody builds on what is in it. */
 function toCursor(key: string): string {
-  return btoa(String.fromCharCode(...new TextEncoder().encode(key)))
-    .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  return base64url.encode(new TextEncoder().encode(key));
 }
 
 function fromCursor(cursor: string): string {
   try {
-    const binary = atob(cursor.replaceAll("-", "+").replaceAll("_", "/"));
-    return new TextDecoder("utf-8", { fatal: true }).decode(
-      Uint8Array.from(binary, (char) => char.charCodeAt(0)),
-    );
+    return new TextDecoder("utf-8", { fatal: true }).decode(base64url.decode(cursor));
   } catch {
     throw new GatewayError("invalid_request", { message: "This cursor is none of ours. Begin without one." });
   }

@@ -33,7 +33,7 @@ const ofTenant = z.strictObject({ tenant_id: tenantId.optional() });
 const MAX_WAIT_MS = 120_000;
 const USUAL_WAIT_MS = 60_000;
 /** The row of a picture is looked at so often while its caller waits: a model takes seconds. */
-const LOOK_EVERY_MS = 500;
+const POLL_EVERY_MS = 500;
 /** The source of pictures that are looked at without a post of their own. */
 const ANALYSE_SOURCE = "vision";
 
@@ -146,7 +146,7 @@ export const visionRoutes: readonly ApiRoute[] = [
         const waits = found.enrichment.some(({ status }) => status === "waiting");
         if (!waits) return jsonResponse(200, found, requestId);
         if (clock.now() >= until) return jsonResponse(202, found, requestId);
-        await clock.sleep(LOOK_EVERY_MS, request.signal);
+        await clock.sleep(POLL_EVERY_MS, request.signal);
       }
     },
   }),

@@ -2,7 +2,8 @@ import type { Batches, BatchFile, BatchInput } from "../database/batches.ts";
 import type { JobCaller } from "../database/jobs.ts";
 import type { Media } from "../media/storage.ts";
 import { checkedType } from "../media/file_type.ts";
-import { letGo, readParts, storeBytes } from "./stored_bytes.ts";
+import { streamOf } from "../http/stream_of.ts";
+import { readParts, release, storeBytes } from "./stored_bytes.ts";
 
 /** Where a file that a caller brought is: one media object, or several, one behind the other. */
 export type StoredFile = Pick<BatchInput, "tenant_id" | "sha256" | "parts">;
@@ -64,24 +65,12 @@ export function createBatchFiles({ batches, media, newId }: BatchFileDependencie
       return await batches.saveFile(facts, caller);
     },
     async open(stored) {
-      const pieces = readParts(await media(), stored.tenant_id, hashesOf(stored));
-      let next = await pieces.next();
-      return new ReadableStream({
-        async pull(controller) {
-          if (next.done) return controller.close();
-          controller.enqueue(next.value);
-          next = await pieces.next();
-          if (next.done) controller.close();
-        },
-        async cancel() {
-          await pieces.return(undefined);
-        },
-      }, { highWaterMark: 0 });
+      return await streamOf(readParts(await media(), stored.tenant_id, hashesOf(stored)));
     },
     async remove(id, caller) {
       const { tenant_id: tenantId, sha256, parts } = await batches.file(id, caller);
       if (tenantId !== null) {
-        await letGo(await media(), { tenantId, fileId: id, hashes: hashesOf({ sha256, parts }) });
+        await release(await media(), { tenantId, fileId: id, hashes: hashesOf({ sha256, parts }) });
       }
       await batches.deleteFile(id, caller);
     },

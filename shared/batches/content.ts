@@ -1,5 +1,6 @@
 import type { Batches, BatchFile } from "../database/batches.ts";
 import type { JobCaller } from "../database/jobs.ts";
+import { streamOfTexts } from "../http/stream_of.ts";
 import type { BatchFiles } from "./batch_files.ts";
 
 /**
@@ -12,7 +13,7 @@ export async function contentOf(
   caller: JobCaller,
 ): Promise<ReadableStream<Uint8Array>> {
   if (tenant_id !== null) return await files.open({ tenant_id, sha256, parts });
-  return await streamOf(piecesOf(batches, id, caller));
+  return await streamOfTexts(piecesOf(batches, id, caller));
 }
 
 /** What came of a batch, some whole lines at a time. */
@@ -26,22 +27,4 @@ export async function* piecesOf(
     if (text !== "") yield text;
     from = next;
   }
-}
-
-/** Texts as they come. What goes wrong before the first of them is thrown. */
-export async function streamOf(texts: AsyncGenerator<string>): Promise<ReadableStream<Uint8Array>> {
-  const encoder = new TextEncoder();
-  let coming = await texts.next();
-  return new ReadableStream({
-    async pull(controller) {
-      if (!coming.done) {
-        controller.enqueue(encoder.encode(coming.value));
-        coming = await texts.next();
-      }
-      if (coming.done) controller.close();
-    },
-    async cancel() {
-      await texts.return(undefined);
-    },
-  }, { highWaterMark: 0 });
 }

@@ -48,7 +48,7 @@ export async function* readParts(
 }
 
 /** The file uses these no more: what nothing else uses is deleted. @throws GatewayError `storage_unavailable` */
-export async function letGo(
+export async function release(
   media: Media,
   { tenantId, fileId, hashes }: { tenantId: string; fileId: string; hashes: readonly string[] },
 ): Promise<void> {

@@ -6,7 +6,7 @@ import { md5Stream } from "../media/hash.ts";
 import { checkedType } from "../media/file_type.ts";
 import type { Media } from "../media/storage.ts";
 import { LINES_TYPE, purposeOf } from "./batch_files.ts";
-import { letGo, readParts, storeBytes } from "./stored_bytes.ts";
+import { readParts, release, storeBytes } from "./stored_bytes.ts";
 
 /** As OpenAI bounds the file of a batch; Google's clients may send no more here either. */
 export const MAX_UPLOAD_BYTES = 200_000_000;
@@ -106,7 +106,7 @@ export function createUploads({ rows, batches, media, newId }: UploadDependencie
       }
       const file = await rows.complete(uploadId, partIds, caller);
       const needless = parts.filter(({ sha256 }) => !used.includes(sha256)).map(({ sha256 }) => sha256);
-      await letGo(opened, { tenantId: upload.tenant_id, fileId: uploadId, hashes: needless }).catch(() => {
+      await release(opened, { tenantId: upload.tenant_id, fileId: uploadId, hashes: needless }).catch(() => {
         // They go with the file.
       });
       return { upload: { ...upload, state: "completed" }, file };
@@ -116,7 +116,7 @@ export function createUploads({ rows, batches, media, newId }: UploadDependencie
       const { upload, parts } = await rows.find(uploadId, caller);
       await rows.cancel(uploadId, caller);
       const hashes = parts.map(({ sha256 }) => sha256);
-      await letGo(await media(), { tenantId: upload.tenant_id, fileId: uploadId, hashes });
+      await release(await media(), { tenantId: upload.tenant_id, fileId: uploadId, hashes });
       return { ...upload, state: "cancelled" };
     },
   };

@@ -25,9 +25,8 @@ import { createCachedAnswers } from "../database/answer_cache.ts";
 import { type Batches, createBatches } from "../database/batches.ts";
 import { createChats } from "../database/chats.ts";
 import { estimateTokens } from "../gateway/estimate/estimate.ts";
-import { directTransport } from "../database/transport/direct_transport.ts";
+import { openTransport } from "../database/transport/open_transport.ts";
 import type { Transport } from "../database/transport/transport.ts";
-import { rpcTransport } from "../database/transport/rpc_transport.ts";
 import { createJobs } from "../database/jobs.ts";
 import { createJobQueue } from "../database/job_queue.ts";
 import { createKeySecrets } from "../database/key_secrets.ts";
@@ -88,16 +87,8 @@ export interface Calls {
 export function openCalls(options: CallsOptions): Calls {
   const { settings, read, createClient, clock, newId, background, log } = options;
   const { project, databaseKey, googleBaseUrl, maxWaitMs } = settings;
-  const direct = settings.direct === null ? undefined : directTransport({
-    ...settings.direct,
-    // Below what callers wait.
-    statementTimeoutMs: Math.ceil(settings.rpcTimeoutMs * 15 / 16),
-  });
-  const transport = direct?.call ?? rpcTransport({ url: project.url, secretKey: databaseKey });
-  const ledger = createLedger(transport, LEDGER_TIMEOUT_MS, direct?.afterwards, {
-    background,
-    ready: direct?.ready,
-  });
+  const { call: transport, afterwards, ready } = openTransport(settings);
+  const ledger = createLedger(transport, LEDGER_TIMEOUT_MS, afterwards, { background, ready });
   // Beside the credential and the body of the request that has woken us; if this fails its reservation reports it.
   ledger.ready?.()?.catch(() => {});
   compileReservation();

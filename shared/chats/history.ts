@@ -53,8 +53,8 @@ export function joined(turns: readonly Content[]): Content[] {
 function partsOfMessage({ content, parts }: Message): Part[] {
   const stored = Array.isArray(parts) ? parts as Part[] : [];
   // What was too large to be kept is not told again.
-  const told = stored.filter((part) => part.omitted === undefined);
-  return told.length > 0 ? told : content.trim() === "" ? [] : [{ text: content }];
+  const present = stored.filter((part) => part.omitted === undefined);
+  return present.length > 0 ? present : content.trim() === "" ? [] : [{ text: content }];
 }
 
 /** The text of a message, and its parts as they are kept: null for text alone, and without data that is too much to keep. */

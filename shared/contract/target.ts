@@ -4,6 +4,9 @@ import type { Caller } from "./caller.ts";
 export const PRODUCES = ["text", "speech", "song", "video"] as const;
 export type Produces = (typeof PRODUCES)[number];
 
+/** A stage as a model's name, and as the place of its key: `stage:POEM`. */
+export const STAGE_PREFIX = "stage:";
+
 /** What a call asks to be served by. */
 export type Target =
   /** In order of preference; at least one, and none of them is a stage. */

@@ -3,6 +3,7 @@ import type { CrawlBooks, CrawlMode } from "../database/crawl.ts";
 import { PublicFetchError } from "../http/public_target.ts";
 import type { Media } from "../media/storage.ts";
 import { uploadFile } from "../media/upload.ts";
+import { retryAfterMs } from "../runtime/retry_after.ts";
 import { sha256Of } from "../runtime/sha256.ts";
 import { type Article, readPage } from "./article.ts";
 import { canonicalUrl, domainOf } from "./canonical_url.ts";
@@ -111,7 +112,12 @@ export async function crawl(
       return { state: "fetched", is_same: true, ...facts, keep_s: keepS, ...validatorsOf(said) };
     }
     if (status < 200 || status >= 300) {
-      return { state: "failed", reason: `answered with status ${status}`, ...facts, keep_s: retryS(said) };
+      return {
+        state: "failed",
+        reason: `answered with status ${status}`,
+        ...facts,
+        keep_s: retryS(said, dependencies.now()),
+      };
     }
     const mime_type = typeOf(said).slice(0, 255);
     if (bytes === null) {
@@ -310,7 +316,7 @@ function validatorsOf(headers: Headers): { etag: string | null; last_modified: s
   return { etag: held("etag", 1_000), last_modified: held("last-modified", 100) };
 }
 
-function retryS(headers: Headers): number {
-  const said = Number(headers.get("retry-after") ?? "");
-  return Number.isFinite(said) ? Math.min(Math.max(said, KEEP_SHORT_S), KEEP_REFUSED_S) : KEEP_SHORT_S;
+function retryS(headers: Headers, nowMs: number): number {
+  const said = Math.ceil((retryAfterMs(headers, nowMs) ?? 0) / 1_000);
+  return Math.min(Math.max(said, KEEP_SHORT_S), KEEP_REFUSED_S);
 }

@@ -1,3 +1,4 @@
+import { secretSourceOf } from "../contract/secret_source.ts";
 import * as z from "zod";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";
@@ -26,10 +27,10 @@ export function evaluateAlerts(transport: Transport, missingSecrets: string[] | 
 
 const neededSecrets = z.array(
   z.object({ key_id: z.string(), env_var_name: z.string().nullable() })
-    .transform((row) => ({ keyId: row.key_id, envVarName: row.env_var_name ?? "" })),
+    .transform((row) => ({ keyId: row.key_id, source: secretSourceOf(row.env_var_name ?? "") })),
 );
 
-/** The names of the secrets that active keys need. */
+/** Where the secrets are that active keys need. */
 export function listNeededSecrets(transport: Transport) {
   return call(transport, "eve_alert_secrets", {}, neededSecrets, TIMEOUT_MS);
 }
@@ -101,5 +102,5 @@ export async function noteAlertMessage(transport: Transport, delivery: AlertDeli
     retry_after_ms: delivery.retryAfterMs,
     whole_channel: delivery.wholeChannel,
   };
-  return (await call(transport, "eve_alert_told", args, noted, TIMEOUT_MS)).state;
+  return (await call(transport, "eve_alert_done", args, noted, TIMEOUT_MS)).state;
 }

@@ -1163,12 +1163,7 @@ export type Database = {
       "eve_alert_claim": { Args: { "channel": string; "lease_ms"?: number }; Returns: Json };
       "eve_alert_close": { Args: { "id": number }; Returns: Json };
       "eve_alert_detail": { Args: { "id": number }; Returns: Json };
-      "eve_alert_list": {
-        Args: { "at_most"?: number; "before"?: number; "kind"?: string; "state"?: string };
-        Returns: Json;
-      };
-      "eve_alert_secrets": { Args: Record<PropertyKey, never>; Returns: Json };
-      "eve_alert_told": {
+      "eve_alert_done": {
         Args: {
           "delivery_id": number;
           "error"?: string;
@@ -1178,6 +1173,11 @@ export type Database = {
         };
         Returns: Json;
       };
+      "eve_alert_list": {
+        Args: { "at_most"?: number; "before"?: number; "kind"?: string; "state"?: string };
+        Returns: Json;
+      };
+      "eve_alert_secrets": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_alerts_evaluate": { Args: { "missing_secrets"?: (string)[] }; Returns: Json };
       "eve_authenticate_consumer": {
         Args: { "address"?: string; "key_id": string; "place"?: string; "proof": string };

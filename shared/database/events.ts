@@ -138,7 +138,7 @@ const deadLetterDetail = deadLetter.extend({ event, tries: z.array(deliveryTry) 
 export type DeadLetterDetail = z.output<typeof deadLetterDetail>;
 
 /** Which dead letters are meant; neither: all. */
-export interface DeadLettersMeant {
+export interface DeadLetterSelection {
   ids?: number[] | undefined;
   /** A name in eve.event_consumers. */
   consumer?: string | undefined;
@@ -158,13 +158,16 @@ export interface DeadLetters {
   /** @throws GatewayError `not_found` */
   show(id: number): Promise<DeadLetterDetail>;
   /** Sends up to 1,000 again and answers how many; those of a consumer that is switched off stay. */
-  replay(meant: DeadLettersMeant): Promise<number>;
+  replay(meant: DeadLetterSelection): Promise<number>;
   /** Gives up to 1,000 up, and answers how many. */
-  drop(meant: DeadLettersMeant): Promise<number>;
+  drop(meant: DeadLetterSelection): Promise<number>;
 }
 
 export function createDeadLetters(transport: Transport): DeadLetters {
-  const meantBy = ({ ids, consumer }: DeadLettersMeant) => ({ ids: ids ?? null, consumer: consumer ?? null });
+  const meantBy = ({ ids, consumer }: DeadLetterSelection) => ({
+    ids: ids ?? null,
+    consumer: consumer ?? null,
+  });
   return {
     list: ({ consumer, type, before, atMost }) =>
       call(

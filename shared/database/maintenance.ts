@@ -1,3 +1,4 @@
+import { type SecretSource, secretSourceOf } from "../contract/secret_source.ts";
 import * as z from "zod";
 import { call } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";
@@ -36,7 +37,7 @@ export interface KeyToCheck {
   id: string;
   alias: string;
   /** Null: the row names no secret. */
-  envVarName: string | null;
+  source: SecretSource | null;
   provider: string;
   isActive: boolean;
   /** Hashes of secrets with which it is not worth asking: upstream has rejected them for good. Null: it is in any case. */
@@ -115,7 +116,7 @@ const keyToCheck = z.object({
 }).transform((row): KeyToCheck => ({
   id: row.id,
   alias: row.alias,
-  envVarName: row.env_var_name,
+  source: row.env_var_name === null ? null : secretSourceOf(row.env_var_name),
   provider: row.provider,
   isActive: row.is_active,
   unless: row.unless,

@@ -304,7 +304,7 @@ export interface MediaRegistry {
     leaseSeconds: number;
   }): Promise<ObjectToDelete[]>;
   claimable(kind: MediaKind, minAgeSeconds: number, needBytes: number | null): Promise<Claimable>;
-  /** Lets go of the files of crawled pages that nobody has asked for in so long; `limit` pages at most, the oldest first. */
+  /** Releases the files of crawled pages that nobody has asked for in so long; `limit` pages at most, the oldest first. */
   releasePages(minAgeSeconds: number, limit: number): Promise<{ pages: number }>;
   /** Files that only such pages use, as many as are needed for so many bytes; nothing is changed. */
   releasable(minAgeSeconds: number, needBytes: number | null): Promise<{ objects: number; bytes: number }>;

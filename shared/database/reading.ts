@@ -99,7 +99,7 @@ const request = z.object({
   consumer_id: z.string().nullable(),
   token_id: z.string().nullable(),
   class: z.enum(["interactive", "batch"]),
-  door: z.string(),
+  endpoint: z.string(),
   requested_model: z.string(),
   model: z.string(),
   key: z.string().nullable(),
@@ -162,7 +162,7 @@ const attempt = z.object({
   error_code: z.string().nullable(),
   error_detail: z.string().nullable(),
   /** key, key_model, lane, upstream, region, model, caller or gateway; null: it did not fail. */
-  blame: z.string().nullable(),
+  fault: z.string().nullable(),
   finish_reason: z.string().nullable(),
 });
 
@@ -230,7 +230,7 @@ const alertDetail = alert.extend({
     event: z.string(),
     state: z.string(),
     attempts: z.number(),
-    told_at: z.string().nullable(),
+    sent_at: z.string().nullable(),
     last_error: z.string().nullable(),
   })),
 });
@@ -289,7 +289,7 @@ const changedLimit = z.object({
 });
 export type ChangedLimit = z.output<typeof changedLimit>;
 
-export const USAGE_BY = ["day", "hour", "consumer", "model", "key", "door"] as const;
+export const USAGE_BY = ["day", "hour", "consumer", "model", "key", "endpoint"] as const;
 export type UsageBy = (typeof USAGE_BY)[number];
 
 const usageFigures = z.object({
@@ -327,7 +327,7 @@ const usage = z.object({
     consumer: z.string().optional(),
     model: z.string().optional(),
     key: z.string().nullable().optional(),
-    door: z.string().optional(),
+    endpoint: z.string().optional(),
   })),
   totals: usageFigures,
 });

@@ -72,7 +72,7 @@ export interface DecisionToKeep {
 }
 
 /** How looking at a picture ended; the names are those of the SQL function's JSON. */
-export interface LookedAt {
+export interface AnalysisToKeep {
   status: "done" | "skipped" | "invalid" | "failed" | "waiting";
   reason?: string;
   analyst?: string;
@@ -111,7 +111,11 @@ export interface VisionBooks {
     atMost: number | null,
   ): Promise<{ similar: SimilarPicture | null; underWay: SimilarPicture | null }>;
   /** `ended`: it was written down already; `gone`: the result that was to be taken over is not there. */
-  finish(job: PictureJob, decision: DecisionToKeep, outcome: LookedAt): Promise<"saved" | "ended" | "gone">;
+  finish(
+    job: PictureJob,
+    decision: DecisionToKeep,
+    outcome: AnalysisToKeep,
+  ): Promise<"saved" | "ended" | "gone">;
   /**
    * Takes an estimate out of all budgets that concern it, or out of none. `settled`: an earlier run has paid.
    * That of a call which has a lane is taken with its slot: `Asked.visionEstimate`.

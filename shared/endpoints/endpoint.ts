@@ -8,6 +8,12 @@ import type { EndpointName, GatewayRequest } from "../contract/request.ts";
 import type { GatewayResult } from "../contract/result.ts";
 import type { ServedBy, Target } from "../contract/target.ts";
 
+/**
+ * How long a start may lie ahead for callers who say nothing. With a usual answer on top it stays under the 60 s after
+ * which most HTTP clients give up (Google's own have no limit unless they are given one), and a person waits no longer.
+ */
+export const DEFAULT_WAIT_MS = 30_000;
+
 /** One request at an endpoint, its caller already known. */
 export interface RequestContext {
   request: Request;

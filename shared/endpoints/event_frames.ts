@@ -1,5 +1,6 @@
 import type { GatewayEvent } from "../contract/events.ts";
 import { asGatewayError, type GatewayError } from "../contract/gateway_error.ts";
+import { streamOf } from "../http/stream_of.ts";
 
 /** Writes a call's events as one endpoint's clients read them. An empty text says nothing, and is not sent. */
 export interface EventEncoder {
@@ -22,35 +23,23 @@ export async function eventFrames(
   encoder: EventEncoder,
 ): Promise<ReadableStream<Uint8Array>> {
   const iterator = events[Symbol.asyncIterator]();
-  const bytes = new TextEncoder();
+  const utf8 = new TextEncoder();
   let over = false;
 
-  /** Null: there is nothing more. */
-  async function next(): Promise<string | null> {
-    while (!over) {
-      const step = await iterator.next();
-      over = step.done === true;
-      const frames = step.done ? encoder.end() : await encoder.encode(step.value);
-      if (frames !== "") return frames;
-    }
-    return null;
-  }
-
-  let first = await next();
-  return new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      try {
-        const frames = first ?? await next();
-        first = null;
-        if (frames === null) return controller.close();
-        controller.enqueue(bytes.encode(frames));
-      } catch (thrown) {
-        controller.enqueue(bytes.encode(encoder.failed(asGatewayError(thrown))));
-        controller.close();
+  // No generator: its `return` would wait for what upstream is being asked for, and a delta would pass one more.
+  return await streamOf<Uint8Array>({
+    async next() {
+      while (!over) {
+        const step = await iterator.next();
+        over = step.done === true;
+        const frames = step.done ? encoder.end() : await encoder.encode(step.value);
+        if (frames !== "") return { done: false, value: utf8.encode(frames) };
       }
+      return { done: true, value: undefined };
     },
-    async cancel() {
+    async return() {
       await iterator.return?.();
+      return { done: true, value: undefined };
     },
-  }, { highWaterMark: 0 });
+  }, (thrown) => utf8.encode(encoder.failed(asGatewayError(thrown))));
 }

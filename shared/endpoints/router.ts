@@ -47,7 +47,7 @@ export function createRouter(
         for (const route of endpoint.routes) {
           app.all(route.path, async ({ env: received, req }) => {
             received.errorResponse = endpoint.errorResponse;
-            received.attributes = { "eve.door": endpoint.name };
+            received.attributes = { "eve.endpoint": endpoint.name };
             const methods = typeof route.methods === "function"
               ? route.methods(received.path)
               : route.methods;

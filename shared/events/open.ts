@@ -1,3 +1,4 @@
+import type { ReadVariable } from "../runtime/settings.ts";
 import { asGatewayError } from "../contract/gateway_error.ts";
 import type { Network } from "../http/public_post.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -8,7 +9,7 @@ import { namedHosts } from "../http/public_target.ts";
 import { WEBHOOK_HOSTS_VARIABLE } from "./webhooks/register.ts";
 
 export interface OpenHandlers {
-  read: (name: string) => string | undefined;
+  read: ReadVariable;
   /** What this gateway is called: the host of its project. */
   gateway: string;
   network: Network;

@@ -6,7 +6,7 @@ import type { BadRequestCount, CountBadRequests } from "../database/bad_requests
 import type { Background } from "../runtime/background.ts";
 
 /** Refusals within this time are counted with one call of the database. */
-const GATHER_MS = 1_000;
+const HAND_OVER_MS = 1_000;
 
 /** Besides 400s: what is refused before anything else could record it. */
 const ELSEWHERE_UNKNOWN: ReadonlySet<string> = new Set([
@@ -30,12 +30,12 @@ export interface BadRequestDependencies {
 export function badRequestCounter(
   { count, clock, background, log }: BadRequestDependencies,
 ): (error: GatewayError, caller: Pick<Caller, "consumerId"> | null) => void {
-  let gathered = new Map<string, BadRequestCount>();
+  let pending = new Map<string, BadRequestCount>();
 
   async function handOver(): Promise<void> {
-    await clock.sleep(GATHER_MS).catch(() => {});
-    const counts = [...gathered.values()];
-    gathered = new Map();
+    await clock.sleep(HAND_OVER_MS).catch(() => {});
+    const counts = [...pending.values()];
+    pending = new Map();
     try {
       await count(counts);
     } catch (thrown) {
@@ -49,12 +49,12 @@ export function badRequestCounter(
   return (error, caller) => {
     if (error.status !== 400 && !ELSEWHERE_UNKNOWN.has(error.code)) return;
     const key = `${error.code} ${caller === null ? "" : caller.consumerId ?? "project"}`;
-    const counted = gathered.get(key);
+    const counted = pending.get(key);
     if (counted !== undefined) {
       counted.times++;
       return;
     }
-    gathered.set(key, { code: error.code, caller, times: 1 });
-    if (gathered.size === 1) background(handOver());
+    pending.set(key, { code: error.code, caller, times: 1 });
+    if (pending.size === 1) background(handOver());
   };
 }

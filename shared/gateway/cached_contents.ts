@@ -1,3 +1,4 @@
+import { type SecretSource, secretSourceOf } from "../contract/secret_source.ts";
 import type { CachedContent, CachedContents } from "../contract/cached_content.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { GatewayRequest } from "../contract/request.ts";
@@ -84,10 +85,10 @@ export function createCachedContents(
   };
 
   async function atGoogle<Value>(
-    { alias, envVarName }: { alias: string; envVarName: string },
+    { alias, source }: { alias: string; source: SecretSource },
     call: (caches: CacheProvider, to: { secret: string; signal: AbortSignal }) => Promise<Value>,
   ): Promise<Value> {
-    const secret = await poolSecret(envVarName, PROVIDER, gateway);
+    const secret = await poolSecret(source, PROVIDER, gateway);
     if (secret === null) throw new GatewayError("secret_missing", { detail: `key ${alias} has no secret` });
     try {
       const caches = capabilityOf(gateway.providers[PROVIDER]!, "caches");
@@ -102,8 +103,8 @@ export function createCachedContents(
   }
 }
 
-function keyOf(key: FoundCachedContent["key"]): { alias: string; envVarName: string } {
-  if (key !== null) return { alias: key.alias, envVarName: key.env_var_name };
+function keyOf(key: FoundCachedContent["key"]): { alias: string; source: SecretSource } {
+  if (key !== null) return { alias: key.alias, source: secretSourceOf(key.env_var_name) };
   throw new GatewayError("no_active_key", {
     message: "No key of the Google project that has this cached content is switched on.",
   });

@@ -7,7 +7,7 @@ import { secretHash } from "../secrets/key_facts.ts";
 import type { ResolveSecret } from "../runtime/secrets.ts";
 
 /** One instance asks at most once in this time: requests without a key may come by the hundred, and its own secrets never change. */
-const LOOK_EVERY_MS = 5_000;
+const CHECK_EVERY_MS = 5_000;
 
 /**
  * Enables keys again whose secret is now another than those that upstream has rejected.
@@ -33,7 +33,7 @@ interface Parts {
 
 /** The same ledger, but a reservation that is refused for lack of a key is tried once more if a key has another secret by now. */
 export function usingChangedSecrets(ledger: Ledger, { keys, secrets, clock, log }: Parts): Ledger {
-  let lookedAt = -Infinity;
+  let checkedAt = -Infinity;
   let checking: Promise<boolean> | null = null;
 
   async function check(): Promise<boolean> {
@@ -53,8 +53,8 @@ export function usingChangedSecrets(ledger: Ledger, { keys, secrets, clock, log 
   /** Whether a key can be used again. Requests that come at the same time share one check. */
   function hasChanged(): Promise<boolean> {
     if (checking !== null) return checking;
-    if (clock.now() - lookedAt < LOOK_EVERY_MS) return Promise.resolve(false);
-    lookedAt = clock.now();
+    if (clock.now() - checkedAt < CHECK_EVERY_MS) return Promise.resolve(false);
+    checkedAt = clock.now();
     return checking = check();
   }
 

@@ -9,7 +9,7 @@ import {
   type ProviderSettings,
 } from "../providers/provider.ts";
 import type { JobService } from "../stages/job_service.ts";
-import { isStageName } from "../stages/stage_name.ts";
+import { secretSourceOf } from "../contract/secret_source.ts";
 import { jobTask } from "./tasks/job_task.ts";
 import type { GatewayDependencies } from "./dependencies.ts";
 import { requestHash } from "./admission/request_identity.ts";
@@ -71,7 +71,7 @@ export function createJobService({ gateway, jobs, newId, now, jobsUrl }: JobServ
     provider: string,
   ): Promise<{ secret: string; settings?: ProviderSettings } | null> {
     if (key_name === null) return null;
-    if (isStageName(key_name)) {
+    if (secretSourceOf(key_name).kind !== "environment") {
       return await gateway.storedKeys?.(key_name, { provider, settings }) ?? null;
     }
     const secret = gateway.secrets(key_name);

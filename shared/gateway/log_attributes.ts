@@ -25,7 +25,7 @@ export function attributesOf<Value>(
     request_id: asked.id,
     "gen_ai.operation.name": task.operation,
     "gen_ai.request.model": asked.models[0]?.slice(0, MAX_NAME_CHARS),
-    "eve.door": asked.endpoint,
+    "eve.endpoint": asked.endpoint,
     "eve.class": asked.class,
     "eve.consumer": caller.name,
     ...endAttributes(runEnd),

@@ -1,3 +1,4 @@
+import type { ReadVariable } from "../runtime/settings.ts";
 import * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 
@@ -11,7 +12,7 @@ export const NEO4J_DATABASE_VARIABLE = "NEO4J_DATABASE";
  * What the environment says of it; null: nothing.
  * @throws GatewayError `gateway_misconfigured`; it repeats nothing of a value
  */
-export function neo4jSettings(read: (name: string) => string | undefined): Neo4jSettings | null {
+export function neo4jSettings(read: ReadVariable): Neo4jSettings | null {
   const [uri, user, password] = [NEO4J_URI_VARIABLE, NEO4J_USER_VARIABLE, NEO4J_PASSWORD_VARIABLE].map((
     name,
   ) => read(name)?.trim() ?? "") as [string, string, string];

@@ -8,7 +8,7 @@ import type { JobRunner } from "./job_runner.ts";
 /** No other job fetches the same page for so long: more than one run takes. */
 const HOLD_SECONDS = 90;
 /** Between two looks at a page that another job fetches. */
-const LOOK_AGAIN_MS = 2_000;
+const POLL_AGAIN_MS = 2_000;
 
 const crawlJob = z.union([
   z.object({ tenant_id: z.string(), post_id: z.string(), trace_id: z.string().nullish() }),
@@ -49,7 +49,7 @@ export function crawlRunner(dependencies: CrawlDependencies): JobRunner {
       }
       const begun = await books.begin(body.page_id, job.id, body.mode, HOLD_SECONDS);
       if (begun.status === "busy") {
-        return { kind: "unspent", delayMs: Math.min(LOOK_AGAIN_MS, begun.retry_after_ms + 1) };
+        return { kind: "unspent", delayMs: Math.min(POLL_AGAIN_MS, begun.retry_after_ms + 1) };
       }
       if (begun.status !== "begun") return { kind: "done", result: { status: begun.status } };
       const { page } = begun;

@@ -17,7 +17,7 @@ export function telegramRunner(dependencies: IntakeDependencies): JobRunner {
       const outcome = await take({ jobId: job.id, botId: bot_id, updateId: update_id }, signal);
       if (outcome.kind === "ended") return { kind: "done", result: outcome.applied };
       const { code, publicMessage: message, retryAfterMs } = outcome.error;
-      // Whatever it is may be mended: a quota raised, a store back. What is not mended is replayed by hand.
+      // Whatever it is may be put right: a quota raised, a store back. What is not is replayed by hand.
       return { kind: "failed", failure: { code, message, retryable: true, retryAfterMs } };
     } catch (thrown) {
       if (signal.aborted) return { kind: "unspent" };

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { lookAt, type LookDependencies } from "../vision/look.ts";
+import { analysePicture, type AnalysisDependencies } from "../vision/analyse_picture.ts";
 import { callerOf } from "./job_caller.ts";
 import type { JobRunner } from "./job_runner.ts";
 
@@ -11,11 +11,11 @@ const visionJob = z.object({
 });
 
 /** Looks at pictures of posts (eve.vision_queue hands them in). */
-export function visionRunner(dependencies: LookDependencies): JobRunner {
+export function visionRunner(dependencies: AnalysisDependencies): JobRunner {
   return async (job, { signal }) => {
     const body = visionJob.parse(job.body);
     try {
-      const outcome = await lookAt(
+      const outcome = await analysePicture(
         {
           jobId: job.id,
           tenantId: body.tenant_id,

@@ -11,7 +11,7 @@ const RENEW_EVERY_MS = LEASE_MS / 3;
 /** The worker's own place is lost sooner (eve.job_place_until): it is said three times in that time that it lives. */
 const LIVES_EVERY_MS = 4_000;
 /** How soon a worker with room looks again when there was nothing to claim. */
-const LOOK_EVERY_MS = 1_000;
+const POLL_EVERY_MS = 1_000;
 /** How long one that has nothing to do stays: another call of the function costs more than a few looks. */
 const LINGER_MS = 4_000;
 /** How long a run may take to end once it has been broken off. */
@@ -151,7 +151,7 @@ class Worker {
       else idleSince ??= clock.now();
       if (idleSince !== null && clock.now() - idleSince >= LINGER_MS) return;
       if (room > 0 && claimed.length === room) continue;
-      await this.#change(room > 0 ? LOOK_EVERY_MS : this.#leftMs());
+      await this.#change(room > 0 ? POLL_EVERY_MS : this.#leftMs());
     }
     // What it has begun may end in the time that is left.
     if (this.#held.size > 0 && !this.#isOver()) await this.#handOver();
@@ -280,7 +280,7 @@ class Worker {
       } catch (thrown) {
         log("warn", "events_not_delivered", { worker_id: this.#id, detail: asGatewayError(thrown).detail });
       }
-      if (!isLast) await clock.sleep(LOOK_EVERY_MS, over).catch(() => {});
+      if (!isLast) await clock.sleep(POLL_EVERY_MS, over).catch(() => {});
     }
   }
 

@@ -1,3 +1,4 @@
+import type { ReadVariable } from "../runtime/settings.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import {
   type AlertMessage,
@@ -35,7 +36,7 @@ export interface AlertChannels {
  * @param gateway what this gateway is called in messages, such as its host
  */
 export function alertChannels(
-  read: (name: string) => string | undefined,
+  read: ReadVariable,
   gateway: string,
   now: () => number = Date.now,
 ): AlertChannels {
@@ -116,14 +117,14 @@ export function alertsOperation({ channels, problems }: AlertChannels): Operatio
       if (problems.length > 0) {
         throw new GatewayError("gateway_misconfigured", { detail: `alerts: ${problems.join("; ")}` });
       }
-      const told = counts.reduce((sum, { told }) => sum + told, 0);
+      const sent = counts.reduce((sum, { sent }) => sum + sent, 0);
       const report: OperationReport = {
         tables: [
           ...(opened + closed > 0 ? ["eve.alerts"] : []),
-          ...(told > 0 ? ["eve.alert_deliveries"] : []),
+          ...(sent > 0 ? ["eve.alert_deliveries"] : []),
           ...(counted > 0 ? ["eve.metric_counters", "eve.metric_histograms"] : []),
         ],
-        count: opened + closed + told,
+        count: opened + closed + sent,
         details: {
           evaluation: status,
           opened,
@@ -152,14 +153,14 @@ async function countedMetrics({ call, log }: OperationContext): Promise<number> 
 /** Active keys whose secret is not set here; the functions of a project share their secrets. */
 async function missingSecrets({ call, ...sources }: OperationContext): Promise<string[]> {
   const missing: string[] = [];
-  for (const { keyId, envVarName } of await listNeededSecrets(call)) {
-    if (await poolSecret(envVarName, "google", sources) === null) missing.push(keyId);
+  for (const { keyId, source } of await listNeededSecrets(call)) {
+    if (await poolSecret(source, "google", sources) === null) missing.push(keyId);
   }
   return missing;
 }
 
 interface DeliveryCounts {
-  told: number;
+  sent: number;
   failed: number;
   /** Something is left for the next run. */
   more: boolean;
@@ -167,11 +168,11 @@ interface DeliveryCounts {
 
 async function sendAll(channel: AlertChannel, context: OperationContext): Promise<DeliveryCounts> {
   const { call, deadline } = context;
-  const counts: DeliveryCounts = { told: 0, failed: 0, more: false };
-  while (counts.told + counts.failed < MAX_MESSAGES_A_RUN && deadline.leftMs() >= TIME_FOR_ONE_MS) {
+  const counts: DeliveryCounts = { sent: 0, failed: 0, more: false };
+  while (counts.sent + counts.failed < MAX_MESSAGES_A_RUN && deadline.leftMs() >= TIME_FOR_ONE_MS) {
     const message = await claimAlertMessage(call, channel.name, CLAIM_MS);
     if (message === null) return counts;
-    if (await sendOne(channel, message, context)) counts.told++;
+    if (await sendOne(channel, message, context)) counts.sent++;
     else counts.failed++;
   }
   return { ...counts, more: true };
@@ -190,7 +191,7 @@ async function sendOne(
   }
   const { error, retryAfterMs, wholeChannel } = delivery;
   const state = await noteAlertMessage(call, { deliveryId, error, retryAfterMs, wholeChannel });
-  log(state === "given_up" ? "error" : "warn", "alert_not_told", {
+  log(state === "given_up" ? "error" : "warn", "alert_not_sent", {
     channel: channel.name,
     alert_id: message.alertId,
     alert_kind: message.kind,

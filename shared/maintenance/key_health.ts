@@ -60,7 +60,7 @@ async function check(
   });
   const inspector: KeyInspector | undefined = context.providers[key.provider];
   if (inspector === undefined) return verdict("unclear", "provider_unknown");
-  const secret = key.envVarName === null ? null : await poolSecret(key.envVarName, key.provider, context);
+  const secret = key.source === null ? null : await poolSecret(key.source, key.provider, context);
   if (secret === null) return key.unless === null ? verdict("secret_missing", "secret_missing") : null;
   hash = await secretHash(key.id, secret);
   if (key.unless?.includes(hash)) return null;

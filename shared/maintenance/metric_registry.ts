@@ -16,7 +16,7 @@ export const METRICS = {
   eve_requests_total: {
     type: "counter",
     help: "Requests that ended, by outcome (succeeded, failed, cancelled, expired, refused).",
-    labels: ["outcome", "door", "consumer", "model"],
+    labels: ["outcome", "endpoint", "consumer", "model"],
   },
   eve_attempts_total: {
     type: "counter",
@@ -48,7 +48,7 @@ export const METRICS = {
   eve_request_duration_seconds: {
     type: "histogram",
     help: "From a request's reservation to its end, waiting included.",
-    labels: ["outcome", "door"],
+    labels: ["outcome", "endpoint"],
   },
   eve_upstream_duration_seconds: {
     type: "histogram",
@@ -109,7 +109,7 @@ export const METRICS = {
   },
   eve_alert_deliveries: {
     type: "gauge",
-    help: "Messages about alerts, by state (pending, told, given_up), as long as the alerts are kept.",
+    help: "Messages about alerts, by state (pending, sent, given_up), as long as the alerts are kept.",
     labels: ["channel", "state"],
   },
   eve_chat_rows: {

@@ -20,9 +20,9 @@ export const modelsSync: Operation = {
     const vanished: Record<string, string[]> = {};
     const unblocked: Record<string, string[]> = {};
     let count = 0;
-    const more = await overKeys(keys, context, async ({ id, alias, envVarName, provider }, signal) => {
+    const more = await overKeys(keys, context, async ({ id, alias, source, provider }, signal) => {
       const inspector = providers[provider];
-      const secret = envVarName === null ? null : await poolSecret(envVarName, provider, context);
+      const secret = source === null ? null : await poolSecret(source, provider, context);
       if (inspector === undefined || secret === null) {
         unanswered[alias] = inspector === undefined ? "provider_unknown" : "secret_missing";
         return;

@@ -3,7 +3,7 @@ import { createJobs } from "../database/jobs.ts";
 import { createReading } from "../database/reading.ts";
 import { createStages, type StageRow } from "../database/stages.ts";
 import type { KeyEncryption } from "../secrets/key_encryption.ts";
-import type { ReadVariable } from "../stages/environment.ts";
+import type { ReadVariable } from "../runtime/settings.ts";
 import { seedFromEnvironment } from "../stages/seed.ts";
 import { poolSecretOf } from "../stages/pool.ts";
 import { refreshStage } from "../stages/refresh.ts";

@@ -60,7 +60,7 @@ export async function spansOf(request: TracedRequest, gateway: string): Promise<
       "eve.request_id": request.request_id,
       "eve.request_no": request.request_no,
       "eve.outcome": request.state,
-      "eve.door": request.endpoint,
+      "eve.endpoint": request.endpoint,
       "eve.class": request.class,
       "eve.consumer": request.consumer,
       "eve.wait_ms": request.wait_ms,

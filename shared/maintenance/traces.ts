@@ -1,3 +1,4 @@
+import type { ReadVariable } from "../runtime/settings.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { nextTraces, tracesDone } from "../database/traces.ts";
 import { post } from "./alert_channel.ts";
@@ -32,7 +33,7 @@ export interface TraceExport {
  * @throws GatewayError `gateway_misconfigured`; it repeats nothing of a header's value
  */
 export function traceExport(
-  read: (name: string) => string | undefined,
+  read: ReadVariable,
   gateway: string,
 ): TraceExport | null {
   const base = read(OTLP_ENDPOINT_VARIABLE)?.trim().replace(/\/+$/, "");
@@ -118,7 +119,7 @@ async function rejectedOf(
   if ("ok" in answer) throw later(answer.error);
   const { status, text } = answer;
   if (RETRYABLE.has(status)) throw later(`status ${status}`);
-  // A wrong address or key is the owner's to mend: what ended meanwhile is kept for it.
+  // A wrong address or key is the owner's to correct: what ended meanwhile is kept for it.
   if (status === 401 || status === 403 || status === 404 || status >= 300 && status < 400) {
     throw later(`status ${status}`);
   }

@@ -52,7 +52,7 @@ const STEPS: readonly { kind: MediaKind; minAgeDays: number }[] = [
   { kind: "media", minAgeDays: 0 },
 ];
 const DAY_SECONDS = 86_400;
-/** Let go at once: what is let go and not needed leaves after its days. */
+/** Released at once: what is released and not needed leaves after its days. */
 const PAGES_AT_ONCE = 100;
 /** Deleted at once in the store. */
 const BATCH = 500;
@@ -75,7 +75,7 @@ export function targetOf(
 /**
  * Deletes objects that nothing refers to, without use for the longest time first, until no more than the target is used. One kind alone
  * (`what`) with an age is cleared of all that is older, whatever the target. All of it beyond the threshold is the emergency clean-up,
- * whoever began it: an alert, and another one where it could not free enough.
+ * its caller: an alert, and another one where it could not free enough.
  * @throws GatewayError where the store does not answer; what is done stays done
  */
 export async function cleanUp(media: Media, terms: CleanupTerms): Promise<CleanupReport> {
@@ -203,7 +203,7 @@ export async function clear(
     const { objects, bytes, failed } = await deleteObjects(media, marked);
     sum.objects += objects;
     sum.bytes += bytes;
-    // The store refuses some: the next run tries them again, and this one does not go round in a circle.
+    // The store refuses some: the next run tries them again, not this one.
     if (failed.length > 0) {
       media.log("warn", "media_not_deleted", { count: failed.length, code: failed[0]!.code });
     }

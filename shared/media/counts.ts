@@ -8,7 +8,7 @@ import type { Log } from "../runtime/log.ts";
 import type { S3Observation } from "./s3/transport.ts";
 
 /** What happens within this time is counted with one call of the database. */
-const GATHER_MS = 1_000;
+const HAND_OVER_MS = 1_000;
 /** Of each list, in one call. Operations, results and kinds are few; tenants may be many, and those beyond are not told apart. */
 const MAX_ENTRIES = 500;
 
@@ -32,12 +32,12 @@ export interface StorageCounts {
 /** Sends sums to the database a second after the first; what cannot be sent is logged and dropped, so nothing counts twice. */
 export function createStorageCounts(dependencies: StorageCountDependencies): StorageCounts {
   const { count, clock, background, log } = dependencies;
-  let gathered = nothing();
+  let counts = nothing();
 
   async function handOver(): Promise<void> {
-    await clock.sleep(GATHER_MS).catch(() => {});
-    const { operations, uploads, violations, emergencyCleanups } = gathered;
-    gathered = nothing();
+    await clock.sleep(HAND_OVER_MS).catch(() => {});
+    const { operations, uploads, violations, emergencyCleanups } = counts;
+    counts = nothing();
     try {
       await count({
         operations: [...operations.values()],
@@ -50,10 +50,10 @@ export function createStorageCounts(dependencies: StorageCountDependencies): Sto
     }
   }
 
-  function change(add: (sums: Gathered) => void): void {
-    add(gathered);
-    if (gathered.isWaiting) return;
-    gathered.isWaiting = true;
+  function change(add: (sums: Counts) => void): void {
+    add(counts);
+    if (counts.isWaiting) return;
+    counts.isWaiting = true;
     background(handOver());
   }
 
@@ -122,7 +122,7 @@ export function createStorageCounts(dependencies: StorageCountDependencies): Sto
   };
 }
 
-interface Gathered {
+interface Counts {
   operations: Map<string, StorageSums["operations"][number]>;
   uploads: Map<string, StorageSums["uploads"][number]>;
   violations: Map<string, StorageSums["violations"][number]>;
@@ -130,7 +130,7 @@ interface Gathered {
   isWaiting: boolean;
 }
 
-const nothing = (): Gathered => ({
+const nothing = (): Counts => ({
   operations: new Map(),
   uploads: new Map(),
   violations: new Map(),

@@ -113,7 +113,7 @@ export async function verifyUpload(
   const isAwaited = object.state === "reserved" || object.missing_since !== null;
   if (isAwaited && multipart !== null) await completeParts(media, object, multipart);
   const proof = isAwaited
-    ? await lookFor(media, object, object.s3_key === key && multipart === null ? early : null)
+    ? await verifyFile(media, object, object.s3_key === key && multipart === null ? early : null)
     : null;
   const kept = await media.registry.stored({
     tenantId: object.tenant_id,
@@ -140,7 +140,7 @@ export async function giveUpUpload(
   return true;
 }
 
-async function lookFor(
+async function verifyFile(
   media: Media,
   object: MediaObject,
   early: Promise<Found | null> | null,

@@ -108,18 +108,19 @@ export function mimeTypeOf(declared: string): string {
  */
 export async function checkedType(beginning: Uint8Array, declared: string): Promise<string> {
   const type = mimeTypeOf(declared);
-  const told = (await fileTypeFromBuffer(beginning.subarray(0, SNIFFED_BYTES)).catch(() => undefined))?.mime;
-  if (told === undefined) {
+  const detected = (await fileTypeFromBuffer(beginning.subarray(0, SNIFFED_BYTES)).catch(() => undefined))
+    ?.mime;
+  if (detected === undefined) {
     if (UNTOLD.test(type)) return type;
     throw mismatch(type, null);
   }
-  if (type === "application/octet-stream") return mimeTypeOf(told);
+  if (type === "application/octet-stream") return mimeTypeOf(detected);
   const same = (one: string) => SAME[one] ?? one;
-  if (same(type) === same(told)) return type;
-  if (MADE_OF[told]?.test(type)) return type;
+  if (same(type) === same(detected)) return type;
+  if (MADE_OF[detected]?.test(type)) return type;
   // A container of sound alone, or of pictures too.
-  if (told.replace(/^(audio|video)\//, "") === type.replace(/^(audio|video)\//, "")) return type;
-  throw mismatch(type, told);
+  if (detected.replace(/^(audio|video)\//, "") === type.replace(/^(audio|video)\//, "")) return type;
+  throw mismatch(type, detected);
 }
 
 function mismatch(declared: string, found: string | null): GatewayError {

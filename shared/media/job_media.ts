@@ -7,7 +7,7 @@ import type { Media } from "./storage.ts";
 import { uploadFile } from "./upload.ts";
 
 /**
- * What uses such a media object: a job its body or result, or a kept answer. `eve.jobs_media_went` and `eve.cached_answers_went` let go of it
+ * What uses such a media object: a job its body or result, or a kept answer. `eve.jobs_media_went` and `eve.cached_answers_went` release it
  * when that is deleted.
  */
 export type MediaUser = "job" | "cache";

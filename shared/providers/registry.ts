@@ -1,3 +1,4 @@
+import type { ReadVariable } from "../runtime/settings.ts";
 import { gigachatProvider } from "./gigachat/provider.ts";
 import { googleProvider } from "./google/provider.ts";
 import { googleKeyInspector } from "./google/keys.ts";
@@ -20,7 +21,7 @@ export interface RegistryOptions {
   /** Where Google's API is; undefined: at Google. */
   googleBaseUrl: string | undefined;
   /** Reads one variable of the environment. */
-  read: (name: string) => string | undefined;
+  read: ReadVariable;
   /** `Deno.createHttpClient`. */
   createClient: CreateClient;
   /** Absent: nothing is said of pictures that were left at a provider. */

@@ -1,3 +1,4 @@
+import type { ReadVariable } from "./settings.ts";
 /** The secret behind a key's `env_var_name`; null if there is none. */
 export type ResolveSecret = (envVarName: string) => string | null;
 
@@ -16,7 +17,7 @@ const VARIABLE_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
  * Secrets out of the function's environment. A name that no variable can have, a reserved one, and one that is unset or
  * blank are all the same: there is no such secret.
  */
-export function environmentSecrets(read: (name: string) => string | undefined): ResolveSecret {
+export function environmentSecrets(read: ReadVariable): ResolveSecret {
   return (envVarName) => {
     if (!VARIABLE_NAME.test(envVarName) || isReservedName(envVarName)) return null;
     return read(envVarName)?.trim() || null;

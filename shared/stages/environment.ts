@@ -1,7 +1,5 @@
+import type { ReadVariable } from "../runtime/settings.ts";
 import { PROVIDER_DEFINITIONS } from "./provider_definitions.ts";
-
-/** Reads one variable of the environment. */
-export type ReadVariable = (name: string) => string | undefined;
 
 /** What the environment holds for a provider. */
 export interface EnvironmentProvider {

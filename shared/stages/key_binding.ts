@@ -1,6 +1,6 @@
 import type { ProviderSettings } from "../providers/provider.ts";
 import type { KeyBinding } from "../secrets/key_encryption.ts";
-import type { ReadVariable } from "./environment.ts";
+import type { ReadVariable } from "../runtime/settings.ts";
 import { PROVIDER_DEFINITIONS } from "./provider_definitions.ts";
 
 /**

@@ -1,3 +1,4 @@
+import { secretSourceOf } from "../contract/secret_source.ts";
 import type { Reading } from "../database/reading.ts";
 import { factsOfKey } from "../secrets/key_facts.ts";
 import { poolSecret, type SecretSources } from "./pool_secret.ts";
@@ -11,7 +12,7 @@ export interface Pool extends SecretSources {
 export async function poolSecretOf(pool: Pool, provider: string): Promise<string | null> {
   for (const key of await pool.reading.keys()) {
     if (key.provider !== provider || key.state !== "on" || key.env_var_name === null) continue;
-    const secret = await poolSecret(key.env_var_name, provider, pool);
+    const secret = await poolSecret(secretSourceOf(key.env_var_name), provider, pool);
     if (secret !== null) return secret;
   }
   return null;
@@ -28,7 +29,7 @@ export async function quotaProjectOf(
 ): Promise<string | null> {
   for (const key of await pool.reading.keys()) {
     if (key.provider !== provider || key.env_var_name === null) continue;
-    const secret = await poolSecret(key.env_var_name, provider, pool);
+    const secret = await poolSecret(secretSourceOf(key.env_var_name), provider, pool);
     if (secret !== null && (await factsOfKey(secret)).fingerprint === fingerprint) return key.quota_key;
   }
   return null;

@@ -1,7 +1,7 @@
 import type { Noted, StageRow, Stages } from "../database/stages.ts";
 import type { KeyEncryption } from "../secrets/key_encryption.ts";
 import { asGatewayError } from "../contract/gateway_error.ts";
-import type { ReadVariable } from "./environment.ts";
+import type { ReadVariable } from "../runtime/settings.ts";
 import { environmentKeyMayGo } from "./key_binding.ts";
 import { KeyEnteredForElsewhere, storedKeys } from "./stored_keys.ts";
 import { PROVIDER_DEFINITIONS } from "./provider_definitions.ts";

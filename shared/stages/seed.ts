@@ -2,7 +2,8 @@ import type { Stages } from "../database/stages.ts";
 import { factsOfKey } from "../secrets/key_facts.ts";
 import type { KeyEncryption } from "../secrets/key_encryption.ts";
 import { bindingOf } from "./key_binding.ts";
-import { providerInEnvironment, type ReadVariable } from "./environment.ts";
+import type { ReadVariable } from "../runtime/settings.ts";
+import { providerInEnvironment } from "./environment.ts";
 
 /**
  * Fills stages that were never set up with what the environment holds: the first of their providers whose key is there. Once

@@ -1,19 +1,12 @@
 import { GatewayError } from "../contract/gateway_error.ts";
-import type { Target } from "../contract/target.ts";
+import { STAGE_PREFIX, type Target } from "../contract/target.ts";
 
 /**
  * A stage as a model: `stage:POEM`. It is one in google_ai_model_limits, replaced by the model that serves the stage, so the
  * scope of consumers and the audit know it, and clients of every endpoint may ask for it.
  */
-const PREFIX = "stage:";
-
-/** Whether a model's name, or a key's `env_var_name`, is a stage's. */
-export function isStageName(name: string): boolean {
-  return name.startsWith(PREFIX);
-}
-
 export function stageName(stageType: string): string {
-  return `${PREFIX}${stageType.toUpperCase()}`;
+  return `${STAGE_PREFIX}${stageType.toUpperCase()}`;
 }
 
 /**
@@ -22,9 +15,11 @@ export function stageName(stageType: string): string {
  * @throws GatewayError `invalid_request`
  */
 export function targetOf(models: string[]): Target {
-  const stage = models.find(isStageName);
+  const stage = models.find((model) => model.startsWith(STAGE_PREFIX));
   if (stage === undefined) return { kind: "models", models };
-  if (models.length === 1) return { kind: "stage", stageType: stage.slice(PREFIX.length).toUpperCase() };
+  if (models.length === 1) {
+    return { kind: "stage", stageType: stage.slice(STAGE_PREFIX.length).toUpperCase() };
+  }
   throw new GatewayError("invalid_request", {
     message: "A stage stands alone: leave the other models out, or the stage.",
   });

@@ -1,11 +1,11 @@
 import { GatewayError } from "../contract/gateway_error.ts";
+import { secretSourceOf } from "../contract/secret_source.ts";
 import type { ProviderSettings } from "../providers/provider.ts";
 import type { Stages } from "../database/stages.ts";
 import type { BoundKey, KeyBinding, KeyEncryption } from "../secrets/key_encryption.ts";
-import type { ReadVariable } from "./environment.ts";
+import type { ReadVariable } from "../runtime/settings.ts";
 import { bindingOf, differenceOf } from "./key_binding.ts";
 import { PROVIDER_DEFINITIONS } from "./provider_definitions.ts";
-import { isStoredKeyName } from "./stored_key_name.ts";
 
 /** A key with what its provider's calls need beside it. */
 export interface StoredKey {
@@ -59,7 +59,7 @@ export function storedKeys(
 ): ResolveStoredKey {
   const opened = new Map<string, BoundKey>();
   return async (name, use) => {
-    const isPools = isStoredKeyName(name);
+    const isPools = secretSourceOf(name).kind === "stored";
     let bound = isPools ? opened.get(name) : undefined;
     let settings = use.settings ?? {};
     if (bound === undefined) {

@@ -8,7 +8,7 @@ export function byteGate(
   let free = most;
   const waiting: { bytes: number; go: () => void }[] = [];
 
-  function letGo(): void {
+  function release(): void {
     while (waiting.length > 0 && waiting[0]!.bytes <= free) {
       const { bytes, go } = waiting.shift()!;
       free -= bytes;
@@ -20,13 +20,13 @@ export function byteGate(
     const bytes = Math.min(wanted, most);
     const turn = Promise.withResolvers<void>();
     waiting.push({ bytes, go: turn.resolve });
-    letGo();
+    release();
     await turn.promise;
     try {
       return await run();
     } finally {
       free += bytes;
-      letGo();
+      release();
     }
   };
 }

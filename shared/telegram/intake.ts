@@ -127,8 +127,8 @@ export function createIntake({ rows, bot, media, log }: IntakeDependencies) {
 
 /** What the file is, where that is among what is accepted; otherwise what it was called, which the store checks. */
 async function typeOf(body: Uint8Array<ArrayBuffer>, { mimeType, accepts }: FileToFetch): Promise<string> {
-  const told = await checkedType(body, "application/octet-stream").catch(() => null);
-  if (told !== null && accepts(told)) return told;
+  const declared = await checkedType(body, "application/octet-stream").catch(() => null);
+  if (declared !== null && accepts(declared)) return declared;
   if (mimeType === null) {
     throw new GatewayError("media_type_mismatch", {
       message: "The file is no picture, though Telegram calls it one.",

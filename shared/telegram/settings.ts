@@ -1,3 +1,4 @@
+import { bytesToHex } from "@noble/hashes/utils.js";
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { ReadVariable } from "../runtime/settings.ts";
 
@@ -47,5 +48,5 @@ export async function webhookSecret(token: string): Promise<string> {
   const algorithm = { name: "HMAC", hash: "SHA-256" };
   const key = await crypto.subtle.importKey("raw", utf8.encode(token), algorithm, false, ["sign"]);
   const signed = await crypto.subtle.sign("HMAC", key, utf8.encode("eve-gateway telegram webhook v1"));
-  return Array.from(new Uint8Array(signed), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return bytesToHex(new Uint8Array(signed));
 }

@@ -36,7 +36,7 @@ const SECRET_HEADER = "x-telegram-bot-api-secret-token";
 /** An update of Telegram's has some kilobytes; a long text with entities, ten times as much. */
 const MAX_BODY_BYTES = 1024 * 1024;
 /** Updates that are written down together, while others are on their way to the database. */
-const MOST_TOGETHER = 100;
+const MOST_IN_A_BATCH = 100;
 /** Telegram's own usual number of connections. */
 const USUAL_CONNECTIONS = 40;
 
@@ -206,10 +206,10 @@ function taker(
     const { wake: wakes } = await rows.take(bot!.id, updates);
     if (wakes) background(wake());
   };
-  const together = coalesced(take, MOST_TOGETHER);
+  const takeInBatches = coalesced(take, MOST_IN_A_BATCH);
   return async (one) => {
     try {
-      await together(one);
+      await takeInBatches(one);
     } catch (thrown) {
       const { retryable, status, detail } = asGatewayError(thrown);
       // What the database cannot take at all may be another one's fault.

@@ -74,7 +74,7 @@ export interface AvailableAnalyst {
 }
 
 /** What a picture looks like, as far as its size tells. */
-export type Looks = "text" | "large_document" | "small" | "usual";
+export type PictureKind = "text" | "large_document" | "small" | "usual";
 
 export type SkipReason =
   | "switched_off"
@@ -102,7 +102,7 @@ export type VisionDecision =
     /** In the order in which they are asked. */
     | {
       action: "analyse";
-      reason: Looks;
+      reason: PictureKind;
       analysts: { name: string; resolution: Resolution }[];
       passedOver: PassedOver[];
     }
@@ -154,8 +154,8 @@ export function decide(
     );
   }
   // Pages and screenshots of the same form look the same from afar, and say different things.
-  const looks = looksOf({ mimeType, width, height });
-  const same = looks === "text" || looks === "large_document" ? null : picture.similar ?? picture.underWay;
+  const kind = pictureKind({ mimeType, width, height });
+  const same = kind === "text" || kind === "large_document" ? null : picture.similar ?? picture.underWay;
   if (same !== null && policy.same_bits !== null && same.distance <= policy.same_bits) {
     const { sha256, distance } = same;
     const alike = `It looks like ${sha256.slice(0, 12)}: ${distance} of 64 bits differ`;
@@ -191,9 +191,9 @@ const TALL = 2;
 const PAPER = { from: 1.27, to: 1.45 };
 
 /** Scans are PNG or TIFF in the shape of paper, screenshots tall PNGs; photographs are neither. */
-export function looksOf(
+export function pictureKind(
   { mimeType, width, height }: { mimeType: string; width: number; height: number },
-): Looks {
+): PictureKind {
   if (Math.max(width, height) <= SMALL_SIDE) return "small";
   const ratio = height / width;
   const pixels = width * height;
@@ -210,9 +210,9 @@ function routed(
   picture: { mimeType: string; sizeBytes: number; width: number; height: number },
   available: readonly AvailableAnalyst[],
 ): VisionDecision {
-  const looks = looksOf(picture);
-  const resolution = policy.resolution[looks];
-  const isText = looks === "text" || looks === "large_document";
+  const kind = pictureKind(picture);
+  const resolution = policy.resolution[kind];
+  const isText = kind === "text" || kind === "large_document";
   const passedOver: PassedOver[] = [];
   const byName = new Map(available.map((one) => [one.name, one]));
   const seeing = available.filter(({ capabilities }) => !capabilities.readsTextOnly).map(({ name }) => name);
@@ -231,10 +231,10 @@ function routed(
   if (analysts.length > 0) {
     return {
       action: "analyse",
-      reason: looks,
+      reason: kind,
       analysts,
       passedOver,
-      message: `It looks ${LOOKS_WORDS[looks]}: ${
+      message: `It looks ${KIND_WORDS[kind]}: ${
         analysts.map(({ name }) => name).join(", then ")
       }, at resolution ${resolution}.`,
     };
@@ -259,7 +259,7 @@ function routed(
     };
 }
 
-const LOOKS_WORDS: Readonly<Record<Looks, string>> = {
+const KIND_WORDS: Readonly<Record<PictureKind, string>> = {
   text: "like text",
   large_document: "like a large document",
   small: "small",

@@ -53,7 +53,7 @@ function jpeg(bytes: Uint8Array<ArrayBuffer>, orientation: number): Uint8Array<A
   const kept: Uint8Array[] = [bytes.subarray(0, 2)];
   const turn = orientation === 1 ? [] : [exifOf(orientation)];
   // JFIF wants to be the first, so EXIF stands before the first of all others.
-  let told = false;
+  let isWritten = false;
   for (let at = 2; at + 4 <= bytes.length;) {
     if (bytes[at] !== 0xff) throw new NotStripped();
     const marker = bytes[at + 1]!;
@@ -63,9 +63,9 @@ function jpeg(bytes: Uint8Array<ArrayBuffer>, orientation: number): Uint8Array<A
     }
     if (marker === 0xd9) break;
     const end = at + 2 + view.getUint16(at + 2);
-    if (marker !== 0xe0 && !told) {
+    if (marker !== 0xe0 && !isWritten) {
       kept.push(...turn);
-      told = true;
+      isWritten = true;
     }
     const isProfile = marker === 0xe2 && characters(bytes, at + 4, at + 15) === "ICC_PROFILE";
     const isMetadata = marker === 0xfe || marker >= 0xe1 && marker <= 0xef && marker !== 0xee && !isProfile;

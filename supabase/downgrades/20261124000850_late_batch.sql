@@ -9,7 +9,7 @@ CREATE OR REPLACE FUNCTION eve.queued_before(model text, lane_id bigint, queued_
  SET search_path TO ''
 AS $function$
 begin
-  -- Until the last of them was told to start; and half of the time that those between will take at most: nobody wakes who sleeps
+  -- Until the start of the last of them; and half of the time that those between will take at most: nobody wakes who sleeps
   -- too long when places come free sooner, and to ask too early costs a question.
   select count(*),
     greatest(

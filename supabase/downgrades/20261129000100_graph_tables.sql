@@ -4,9 +4,9 @@
 
 set local lock_timeout = '10s';
 
-drop trigger eve_post_media_told on public.post_media_map;
+drop trigger eve_post_media_changed on public.post_media_map;
 drop trigger eve_post_changed on public.posts;
-drop trigger eve_post_told on public.posts;
+drop trigger eve_post_inserted_or_deleted on public.posts;
 
 delete from eve.event_consumers where name in ('graph');
 
@@ -16,5 +16,5 @@ drop function eve.post_event(text, text, uuid, text);
 drop table public.graph_edges, public.graph_nodes, eve.graph_counts;
 
 drop function eve.graph_counted();
-drop function eve.post_media_told();
-drop function eve.post_told();
+drop function eve.post_media_changed();
+drop function eve.post_changed();

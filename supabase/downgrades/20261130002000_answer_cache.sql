@@ -15,7 +15,7 @@ drop function public.eve_cache_keep(uuid, text, text, integer, text, text, integ
 drop function public.eve_cache_release(uuid);
 drop function public.eve_cache_renew(uuid);
 
--- Their media objects are let go of, and the clean-up of the media deletes them.
+-- Their media objects are released, and the clean-up of the media deletes them.
 delete from eve.cached_answers;
 drop table eve.cache_hours, eve.cache_limits, eve.cached_answers, eve.consumer_caches;
 

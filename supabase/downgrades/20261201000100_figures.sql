@@ -204,7 +204,7 @@ begin
             'tokens_booked', a.tokens_booked, 'input_tokens', a.input_tokens, 'output_tokens', a.output_tokens,
             'thoughts_tokens', a.thoughts_tokens, 'cached_tokens', a.cached_tokens, 'total_tokens', a.total_tokens,
             'usage_estimated', a.usage_estimated, 'upstream_status', a.upstream_status, 'error_code', a.error_code,
-            'error_detail', a.error_detail, 'blame', case when a.outcome <> 'succeeded' then eve.blame_of(a.error_code) end,
+            'error_detail', a.error_detail, 'fault', case when a.outcome <> 'succeeded' then eve.fault_of(a.error_code) end,
             'finish_reason', a.finish_reason
           )
           order by a.attempt

@@ -484,7 +484,7 @@ begin
 
     execute format('update %s set id = default where id is null', v_table);
     if not v_id.is_unique then
-      -- Of rows with one id, the first in the table keeps it. Keys that cannot be told apart would be charged for one another.
+      -- Of rows with one id, the first in the table keeps it. Keys that cannot be distinguished would be charged for one another.
       execute format(
         $sql$
           with twins as (
@@ -910,13 +910,13 @@ begin
       ('google_ai_usage_counters', 'rpd_used', 'Calls of the day so far, this minute''s included.'),
       ('google_ai_maintenance_log', null, 'What the maintenance schedule did, a row a run.'),
       ('google_ai_maintenance_log', 'deleted_count', 'Rows deleted in all the tables together.'),
-      ('token_usage', null, 'Tokens of calls that told them, a row an attempt.'),
+      ('token_usage', null, 'Tokens of calls where they are known, a row an attempt.'),
       ('token_usage', 'ts', 'When the call was settled.'),
       ('token_usage', 'prompt_tokens', 'Input tokens.'),
       ('token_usage', 'completion_tokens', 'Output tokens.'),
       ('token_usage', 'total_tokens', 'All tokens that upstream charges, thinking included.'),
       ('token_usage', 'request_id', 'The caller''s own id of the request.'),
-      ('token_usage', 'meta', 'Of the gateway''s rows: source, consumer, key_alias; attempt, where it was not the first; estimated, where upstream told no tokens.')
+      ('token_usage', 'meta', 'Of the gateway''s rows: source, consumer, key_alias; attempt, where it was not the first; estimated, where upstream gave no tokens.')
     ) as wanted (table_name, column_name, text)
     left join pg_catalog.pg_attribute a
       on a.attrelid = ('public.' || wanted.table_name)::regclass and a.attname = wanted.column_name

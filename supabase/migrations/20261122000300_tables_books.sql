@@ -149,7 +149,7 @@ comment on column eve.inflight.state is 'reserved: an attempt holds a slot. wait
 comment on column eve.inflight.queued_ms is 'When batch that waits came, in milliseconds since 1970: its place in the queue. start_ms is then when it is to ask again.';
 comment on column eve.inflight.any_lane is 'Whether batch that waits may start on any lane of its model; false: it waits for this one, for its tokens or because some of its keys are excluded.';
 comment on column eve.inflight.tokens is 'Input tokens booked, after the model''s factor.';
-comment on column eve.inflight.start_ms is 'The start that the caller was told, in milliseconds since 1970; bucket_ms: the bucket it is booked in.';
+comment on column eve.inflight.start_ms is 'The start that was answered to the caller, in milliseconds since 1970; bucket_ms: the bucket it is booked in.';
 comment on column eve.inflight.day_ends_ms is 'The Pacific midnight that ended the lane''s day at the time of booking: which count to give it back to.';
 comment on column eve.inflight.wait_ms is 'Milliseconds that its attempts waited for their starts, together.';
 comment on column eve.inflight.requested_model is 'The model asked for; model is the one that serves.';

@@ -204,7 +204,7 @@ comment on table eve.refusals_default is 'Refusals of days without a partition o
 comment on column eve.refusals.written_by is 'The transaction that wrote the row: by it eve.count_refusals knows what it has counted.';
 comment on column eve.refusals.limit_name is 'Which limit stood in the way: rpm, tpm, rpd, queue, blocked, or a budget.';
 comment on column eve.refusals.tokens is 'Estimated input tokens, before the model''s factor.';
-comment on column eve.refusals.retry_after_ms is 'When to come back, as it was told; null: coming back does not help.';
+comment on column eve.refusals.retry_after_ms is 'When to come back, as the answer said; null: coming back does not help.';
 
 create table if not exists eve.refusal_minutes (
   consumer_id uuid primary key,
@@ -245,7 +245,7 @@ comment on column eve.audit_trimmed.trimmed_before is 'The audit before this tim
 comment on column eve.audit_trimmed.token_usage_before is 'As far as those have gone.';
 
 insert into eve.settings (name, value, description) values
-  ('token_usage_rows', 1, 'Whether calls are written to public.token_usage too. 1: a row for each attempt that told its tokens; 0: none.'),
+  ('token_usage_rows', 1, 'Whether calls are written to public.token_usage too. 1: a row for each attempt whose tokens are known; 0: none.'),
   ('audit_max_mb', 250, 'What the gateway keeps may take so many megabytes of the disk. Beyond that the oldest day of the audit goes first, once it is in the sums; two days stay in any case.'),
   ('disk_mb', 500, 'How many megabytes the database may have: 500 on Supabase''s free plan. Near it an alert is opened.')
 on conflict (name) do nothing;

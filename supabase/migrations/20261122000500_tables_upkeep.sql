@@ -188,7 +188,7 @@ create table if not exists eve.usage_hours (
   cached_tokens bigint not null default 0,
   wait_ms bigint not null default 0,
   latency_ms bigint not null default 0,
-  constraint usage_hours_hour_consumer_model_key_door_key unique nulls not distinct (hour, consumer_id, model, key_id, endpoint)
+  constraint usage_hours_hour_consumer_model_key_endpoint_key unique nulls not distinct (hour, consumer_id, model, key_id, endpoint)
 );
 comment on table eve.usage_hours is 'The audit summed by hour, consumer, model, key and endpoint. Made by rollup, and made again where a late settlement changes an hour.';
 comment on column eve.usage_hours.hour is 'Its beginning. Requests count in the hour they came, refusals when they were refused, attempts and their tokens when they started.';
@@ -223,7 +223,7 @@ create table if not exists eve.usage_days (
   cached_tokens bigint not null default 0,
   wait_ms bigint not null default 0,
   latency_ms bigint not null default 0,
-  constraint usage_days_day_consumer_model_key_door_key unique nulls not distinct (day, consumer_id, model, key_id, endpoint)
+  constraint usage_days_day_consumer_model_key_endpoint_key unique nulls not distinct (day, consumer_id, model, key_id, endpoint)
 );
 comment on table eve.usage_days is 'eve.usage_hours summed by the day in America/Los_Angeles. The columns mean the same.';
 
@@ -274,16 +274,16 @@ comment on table eve.alert_kinds is 'What an alert can be about, in words for a 
 comment on column eve.alert_kinds.title is 'The headline of a message.';
 comment on column eve.alert_kinds.advice is 'What to do about it.';
 insert into eve.alert_kinds (kind, title, advice) values
-  ('key_disabled', 'Key not used', 'Look up the reason in docs/alerts.md. A new secret puts it into use again by itself (keys set); the same one, once it is mended, wants keys enable. To keep it off for good: keys disable.'),
+  ('key_disabled', 'Key not used', 'Look up the reason in docs/alerts.md. A new secret puts it into use again by itself (keys set); the same one, once it is repaired, wants keys enable. To keep it off for good: keys disable.'),
   ('secret_missing', 'Secret missing', 'Set the secret that the key''s env_var_name names, or correct the name. The key is used again by itself once the secret is there.'),
   ('model_unavailable', 'Model not offered to a key', 'Enable the model or its quota in the key''s project, then delete the row in eve.key_model_blocks.'),
   ('lane_exhausted', 'Day''s quota used up early', 'Use another model until midnight in Los Angeles, add a quota project, or give the consumers daily budgets.'),
   ('refusals_high', 'Many refusals', 'See which limit refuses, in eve.refusals or on the dashboard; let callers wait instead of asking again, or add quota.'),
   ('upstream_errors', 'Upstream fails', 'Look at error_code in eve.attempts. If upstream is overloaded, use another model until it has recovered.'),
-  ('maintenance_failed', 'Maintenance failed', 'Read details of the run in google_ai_maintenance_log, mend the cause, and run the operation by hand.'),
+  ('maintenance_failed', 'Maintenance failed', 'Read details of the run in google_ai_maintenance_log, fix the cause, and run the operation by hand.'),
   ('maintenance_missing', 'Maintenance does not run', 'Check that pg_cron has the eve_ jobs, that Vault holds the URL and the key, and that the function maintenance is deployed.'),
   ('model_vanished', 'Model gone from upstream', 'Name its successor in replaced_by, or choose another model for whatever uses it.'),
-  ('rollup_set_aside', 'Rows left out of the sums', 'See eve.rollup_set_aside and error in eve.rollup_due for why. Mend or delete what they name, then: select public.eve_rollup_rebuild(''<the hour>''). To leave them out for good, delete the rows from eve.rollup_set_aside.'),
+  ('rollup_set_aside', 'Rows left out of the sums', 'See eve.rollup_set_aside and error in eve.rollup_due for why. Correct or delete what they name, then: select public.eve_rollup_rebuild(''<the hour>''). To leave them out for good, delete the rows from eve.rollup_set_aside.'),
   ('provider_key_invalid', 'Provider key refused', 'Make a new key with the provider, and save it in the stage''s configuration.'),
   ('disk_nearly_full', 'Disk nearly full', 'See what takes the room with bench:storage and docs/cost.md: let the audit take less (audit_max_mb), keep less (eve.retention), or get a larger disk and say so in disk_mb.'),
   ('maintenance_log_refused', 'Maintenance not logged', 'A rule on google_ai_maintenance_log refuses the gateway''s rows: see the message, and loosen the rule.'),
@@ -330,15 +330,15 @@ create table if not exists eve.alert_deliveries (
   attempts integer not null default 0,
   next_try_at timestamptz not null,
   claimed_until timestamptz,
-  told_at timestamptz,
+  sent_at timestamptz,
   last_error text,
   constraint alert_deliveries_alert_id_channel_event_key unique (alert_id, channel, event),
   constraint alert_deliveries_channel_known check (channel in ('telegram', 'webhook')),
   constraint alert_deliveries_event_known check (event in ('opened', 'closed')),
-  constraint alert_deliveries_state_known check (state in ('pending', 'told', 'given_up'))
+  constraint alert_deliveries_state_known check (state in ('pending', 'sent', 'given_up'))
 );
 create index if not exists alert_deliveries_pending_idx on eve.alert_deliveries (channel, next_try_at) where state = 'pending';
-comment on table eve.alert_deliveries is 'What has been told to whom: one row per alert, channel and event.';
+comment on table eve.alert_deliveries is 'What has been sent to whom: one row per alert, channel and event.';
 comment on column eve.alert_deliveries.attempts is 'Tries so far, the one under way included.';
 comment on column eve.alert_deliveries.claimed_until is 'Somebody is telling it; after this time they are taken to have died.';
 comment on column eve.alert_deliveries.last_error is 'Why the last try failed. Holds no secret.';

@@ -6,7 +6,7 @@
 -- one, it moves what admission remembers back by the difference. The time that really passed since then counts as none,
 -- so a lane may be held back for up to a minute longer than it had to be, and never for less.
 --
--- A jump ahead cannot be told from an idle hour by any clock that the database has: the window is forgotten, once
+-- A jump ahead cannot be distinguished from an idle hour by any clock that the database has: the window is forgotten, once
 -- (docs/faults.md).
 
 -- The database's clock. A function of its own so that a test can stand on any day of the year.

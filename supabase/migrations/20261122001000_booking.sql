@@ -107,7 +107,7 @@ $$;
 -- Batch that waits for a lane of a model and came earlier: one line for all lanes, since a place that falls free on any of them is
 -- for the first; but who waits for the tokens of one lane (not any_lane) is before nobody on the others. Who was to ask more than
 -- 1.5 s ago and has not is not waited for. `wait_ms`: for how long to let them go first; `tokens`: what they will take;
--- `bound`: all of them wait for this lane, so when they start on it can be told.
+-- `bound`: all of them wait for this lane, so when they start on it is known.
 create or replace function eve.queued_before(
   model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, interval_ms double precision,
   token_ms double precision, out calls bigint, out wait_ms bigint, out tokens bigint, out bound boolean
@@ -117,7 +117,7 @@ stable
 set search_path = ''
 as $$
 begin
-  -- Until the last of them was told to start; and half of the time that those between will take at most: nobody wakes who sleeps
+  -- Until the start of the last of them; and half of the time that those between will take at most: nobody wakes who sleeps
   -- too long when places come free sooner, and to ask too early costs a question.
   select count(*),
     greatest(
@@ -408,7 +408,7 @@ end;
 $$;
 
 -- A booking that was never dispatched: its start, its place in the day and its place in the queue are free again. Bookings
--- made behind it keep the times they were told.
+-- made behind it keep their times.
 create or replace function eve.give_back(running eve.inflight)
 returns void
 language plpgsql

@@ -29,7 +29,7 @@ comment on column eve.routes.stale_ms is 'Not believed from then on (millisecond
 comment on column eve.routes.bucket_ms is 'Width of the lane''s buckets.';
 comment on column eve.routes.interval_ms is 'As in eve.pool_pace; token_ms likewise.';
 comment on column eve.routes.even_share is 'Tokens a minute over requests a minute: above it tokens are what is scarce.';
-comment on column eve.routes.key_ids is 'The lane''s keys, which take turns; answers has what a caller is told of each, apart from what differs from call to call.';
+comment on column eve.routes.key_ids is 'The lane''s keys, which take turns; answers has what a caller learns of each, without what differs from call to call.';
 
 -- A model's row as admission wants it. Hand-made limits may be bigint or numeric.
 create or replace function eve.limits_of(served public.google_ai_model_limits, override eve.quota_overrides, guard_ms bigint)
@@ -174,7 +174,7 @@ begin
 end;
 $$;
 
--- What a caller is told of a key and a model; eve.granted adds what differs from call to call.
+-- What an answer says of a key and a model; eve.granted adds what differs from call to call.
 create or replace function eve.route_answer(
   requested_model text, served public.google_ai_model_limits, key_id uuid, alias text, env_var_name text, lane_id bigint,
   quota_project text

@@ -224,7 +224,7 @@ begin
 end;
 $$;
 
--- What a caller is told who asks for a request that was made before. An id is its consumer's, and an answer belongs to a scope as
+-- The answer to a caller who repeats a request. An id is its consumer's, and an answer belongs to a scope as
 -- well: a caller that may use none of the models it names learns what any other id would tell it, and what was served by a model or
 -- in a class that it may not use is another request.
 create or replace function eve.repeated(call eve.call, before eve.earlier_request)

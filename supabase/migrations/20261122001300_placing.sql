@@ -132,7 +132,7 @@ end;
 $$;
 
 -- When batch can start on a lane, or is to ask again: behind those who came before it, and not before its pace allows. `bound`: it
--- waits for tokens, and for those of this lane. What another lane has free meanwhile is too little for it, and is for whoever it
+-- waits for tokens, and for those of this lane. What another lane has free meanwhile is too little for it, and is for those whom it
 -- is enough for. (bench:quota, tokens, batch only, 5 projects: 95.6 % used with one line for all lanes, so 99.1.)
 create or replace function eve.batch_start(
   call eve.call, lane eve.lanes, limits eve.lane_limits, lanes bigint, pace eve.pool_pace, contended boolean, tokens bigint,
@@ -197,7 +197,7 @@ declare
   v_share_wait bigint;
   v_bound boolean;
   v_stays boolean;
-  -- Batch that was told to wait for this lane's tokens waits for no other: see below.
+  -- Batch that waits for this lane's tokens waits for no other: see below.
   v_own_lane constant bigint := case when v_batch then (
     select i.lane_id
     from eve.inflight i
@@ -207,7 +207,7 @@ begin
   v_best.served := (served).model;
   v_best.tokens := v_tokens;
   v_best.lanes := 0;
-  -- In the order of the earliest start that can be told without looking into the window. The first whose real start is no
+  -- In the order of the earliest start that is known without reading the window. The first whose real start is no
   -- later than the next one's bound is the best there is, so seldom more than one window is looked at.
   for v_lane in
     select o.*, l as state, l.id is null as missing, count(*) over () as lanes, array_agg(o.lane_id) over () as lane_ids,

@@ -136,7 +136,7 @@ begin
 end;
 $$;
 
--- What a plain call is told that can start at this instant; null: ask step by step. Plain is a first attempt for the first model that it
+-- The answer to a plain call that can start at this instant; null: ask step by step. Plain is a first attempt for the first model that it
 -- names, with no key to avoid and no budget of its token or its consumer. Who calls it has looked at what is not given here.
 create or replace function eve.reserve_plain(
   request_id text, models text[], tokens integer, consumer_id uuid, class text, max_wait_ms integer, lease_ms integer, endpoint text,

@@ -6,14 +6,14 @@
 --   2  running requests (eve.inflight), by number. Those who close others' skip what is locked.
 --   3  budgets: tokens by id, days by consumer and day (eve.lock_budgets), then the consumer's minute
 --   4  one lane: its advisory lock (eve.lock_lane), then its row. Several by number; a list tries them, and waits for one only while
---      it has none in hand. Anyone who books nothing keeps none: a refusal, batch that is told to wait, a lane that a list passed over.
+--      it has none in hand. Anyone who books nothing keeps none: a refusal, batch that has to wait, a lane that a list passed over.
 --   5  routes, then keys and models: what a settlement blocks (eve.apply_block) and owners change
 --   6  buckets, by lane and instant
 --   7  counters, by key, model and minute
 --   8  what nobody waits for: the audit, a model's learned factor and the routes, which are drawn again only if nobody else is at them
 -- Nobody waits for a lock for longer than lock_timeout: then the answer is `database_unavailable` (55P03), and everything is undone.
 
--- What a caller is told whose attempt is granted. `route` is what is known of key and model: see eve.route_answer.
+-- The answer to an attempt that is granted. `route` is what is known of key and model: see eve.route_answer.
 create or replace function eve.granted(
   route jsonb, request_no bigint, attempt integer, class text, capture boolean, tokens bigint, wait_ms bigint, start_ms bigint,
   lease_ms integer, limits jsonb, max_output_tokens bigint default null
@@ -125,7 +125,7 @@ begin
 end;
 $$;
 
--- What a caller is told whose prompt is to be counted upstream: by whom.
+-- The answer where the prompt is to be counted upstream: by whom.
 create or replace function eve.ask_to_count(call eve.call, place eve.placement)
 returns jsonb
 language plpgsql
@@ -212,7 +212,7 @@ $$;
 --   true   upstream's own count: booked as it is
 -- `max_output_tokens` is the longest answer that the request allows, thoughts included; null: it does not say; 0: it has none. Budgets of
 -- tokens reserve it, lowered to what they have left: then the answer has `max_output_tokens`, and the model may write no more.
--- `request_no` continues an attempt: batch that was told `waiting` asks again with it at its time, and a start that its caller has come
+-- `request_no` continues an attempt: batch that was answered `waiting` asks again with it at its time, and a start that its caller has come
 -- too late for is given back and booked again.
 -- `deadline` is when the caller stops waiting for the answer, by the database's clock: nothing is booked after it. `call_id` names
 -- this call, so that eve_give_back finds what it booked, whether or not the answer was heard.
@@ -285,7 +285,7 @@ begin
   v_now := eve.clock_ms();
   perform eve.check_call(v_call);
   perform eve.stop_when_late(v_call.deadline);
-  -- A caller that may not call any more is told nothing, not even what it was told before.
+  -- A caller that may not call any more gets no answer, not even the one of before.
   v_ended := eve.access_ended(v_call.consumer_id, v_call.token_id, v_now);
   if v_ended is not null then
     return eve.refuse(v_call, v_call.class, v_ended);

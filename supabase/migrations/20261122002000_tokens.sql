@@ -188,7 +188,7 @@ begin
   );
 end;
 $$;
-comment on function public.eve_authenticate_consumer is 'Who holds a secret, told by its id and its proof. A refusal is counted in the audit.';
+comment on function public.eve_authenticate_consumer is 'Who holds a secret, found by its id and its proof. A refusal is counted in the audit.';
 
 create or replace function public.eve_issue_token(
   key_id text default null,

@@ -31,7 +31,7 @@ as $$
 $$;
 
 -- Locks tables against everybody, at once or not at all; false: somebody has had one of them for a while. Anyone who waited for a table with
--- another one in hand would wait in a circle with a reader of both, and the reader might be the one to be ended.
+-- another one in hand would deadlock with a reader of both, and the reader might be the one to be ended.
 create or replace function eve.lock_at_once(tables regclass[])
 returns boolean
 language plpgsql

@@ -430,7 +430,7 @@ begin
     'error', case
       when v_table is null and not v_trims and v_refused <> '{}' then (
         select string_agg(format('%s keeps its rows: %s', r.key, r.value), '; ' order by r.key)
-          || '. Mend that, or set keep to null in eve.retention.'
+          || '. Fix that, or set keep to null in eve.retention.'
         from jsonb_each_text(v_refused) r
       )
     end,

@@ -110,7 +110,7 @@ end;
 $$;
 
 -- Sums the slices that are due from an instant on, as many of its hour as a step can take, and one at least: {"count", "until"}.
--- A slice that cannot be summed is summed without the rows that are to blame.
+-- A slice that cannot be summed is summed without the rows at fault.
 create or replace function eve.roll_due_slices(from_at timestamptz)
 returns jsonb
 language plpgsql

@@ -119,7 +119,7 @@ begin
 
   if eve_key_checked.outcome = 'works' then
     -- A key that is blocked and yet switched on was switched on by a person: what was said of it before is over. One that
-    -- its owner switched off stays off, and so does one that was blamed for more than may pass since it was asked. What was
+    -- its owner switched off stays off, and so does one that was rejected for more than may pass since it was asked. What was
     -- rejected was a secret: another one that works is another key to upstream.
     if (v_key.is_active and v_key.blocked_until is not null)
       or (not v_key.is_active and eve.reason_may_pass(v_key.blocked_reason))

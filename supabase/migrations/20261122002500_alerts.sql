@@ -1,7 +1,7 @@
--- Alerts: opened once, seen while they last, closed when they are over, and told to a person once each time.
+-- Alerts: opened once, seen while they last, closed when they are over, and sent to people once each time.
 --
 -- Two sorts of writer: settlements, which see a failure as it happens (eve.open_alert), and public.eve_alerts_evaluate,
--- which looks at the state of things every minute. What has been told to whom is in eve.alert_deliveries.
+-- which looks at the state of things every minute. What has been sent to whom is in eve.alert_deliveries.
 
 set local lock_timeout = '10s';
 
@@ -226,9 +226,9 @@ as $$
         eve.clock() - eve.alert_setting('alert_window_s', 600) * interval '1 second' as at
     ) since
     cross join lateral (
-      select coalesce(sum(told.times), 0)::bigint as refused,
-        coalesce(sum(told.times) filter (where told.code = 'no_active_key'), 0) as without_key,
-        (array_agg(told.code || coalesce(' (' || told.limit_name || ')', '') order by told.times desc))[1] as mostly
+      select coalesce(sum(s.times), 0)::bigint as refused,
+        coalesce(sum(s.times) filter (where s.code = 'no_active_key'), 0) as without_key,
+        (array_agg(s.code || coalesce(' (' || s.limit_name || ')', '') order by s.times desc))[1] as mostly
       from (
         select one.code, one.limit_name, sum(one.times) as times
         from (
@@ -242,7 +242,7 @@ as $$
         ) one
         where one.code in ('rate_limited', 'daily_limit', 'lane_blocked', 'no_active_key')
         group by one.code, one.limit_name
-      ) told
+      ) s
     ) refusals
   ) counted
   where counted.refused >= greatest(eve.alert_setting('alert_refusals_min', 20), 1)

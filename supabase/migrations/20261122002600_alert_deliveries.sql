@@ -1,4 +1,4 @@
--- Alerts as they are told and read: which are to be sent where, which have been, and lists of them.
+-- Alerts as they are sent and read: which are to be sent where, which have been, and lists of them.
 
 -- The secrets that active keys need, for anyone who can look whether they are set. A stage's key has no variable: its secret is in
 -- provider_configs (20261121001600), and providers_sync looks after it.
@@ -14,7 +14,7 @@ as $$
 $$;
 comment on function public.eve_alert_secrets is 'Active keys and the names of their secrets.';
 
--- The next message for a channel, claimed for lease_ms; null when there is none. An alert is told when it opens and when it
+-- The next message for a channel, claimed for lease_ms; null when there is none. An alert is sent when it opens and when it
 -- closes, in this order. A channel that is new hears of what is open, not of what has long been over.
 create or replace function public.eve_alert_claim(channel text, lease_ms integer default 60000)
 returns jsonb
@@ -50,7 +50,7 @@ begin
   insert into eve.alert_deliveries (alert_id, channel, event, next_try_at)
   select a.id, eve_alert_claim.channel, 'closed', v_now
   from eve.alerts a
-  join eve.alert_deliveries d on d.alert_id = a.id and d.channel = eve_alert_claim.channel and d.event = 'opened' and d.state = 'told'
+  join eve.alert_deliveries d on d.alert_id = a.id and d.channel = eve_alert_claim.channel and d.event = 'opened' and d.state = 'sent'
   where a.closed_at > v_now - interval '7 days'
     and not exists (
       select
@@ -88,12 +88,12 @@ begin
   );
 end;
 $$;
-comment on function public.eve_alert_claim is 'The next message for a channel, claimed so that nobody else tells it too; null when there is none.';
+comment on function public.eve_alert_claim is 'The next message for a channel, claimed so that nobody else sends it too; null when there is none.';
 
--- How telling went. A failure is tried again after 30 s, then twice as long each time up to an hour, or when the channel said;
+-- How sending went. A failure is tried again after 30 s, then twice as long each time up to an hour, or when the channel said;
 -- whole_channel: it concerns every message, so that all of them wait. After the last try a message is given up; should the
--- channel work again while the alert is open, it is told after all.
-create or replace function public.eve_alert_told(
+-- channel work again while the alert is open, it is sent after all.
+create or replace function public.eve_alert_done(
   delivery_id bigint,
   succeeded boolean,
   error text default null,
@@ -110,31 +110,31 @@ declare
   v_delivery eve.alert_deliveries;
   v_next timestamptz;
 begin
-  select * into v_delivery from eve.alert_deliveries d where d.id = eve_alert_told.delivery_id for update;
-  if not found or v_delivery.state = 'told' then
+  select * into v_delivery from eve.alert_deliveries d where d.id = eve_alert_done.delivery_id for update;
+  if not found or v_delivery.state = 'sent' then
     return jsonb_build_object('state', coalesce(v_delivery.state, 'gone'));
   end if;
-  if eve_alert_told.succeeded then
+  if eve_alert_done.succeeded then
     update eve.alert_deliveries d
-    set state = 'told', told_at = v_now, claimed_until = null, last_error = null
+    set state = 'sent', sent_at = v_now, claimed_until = null, last_error = null
     where d.id = v_delivery.id;
     update eve.alert_deliveries d
     set state = 'pending', attempts = 0, next_try_at = v_now, claimed_until = null
     where d.channel = v_delivery.channel and d.state = 'given_up' and d.event = 'opened'
       and exists (select from eve.alerts a where a.id = d.alert_id and a.closed_at is null);
-    return jsonb_build_object('state', 'told');
+    return jsonb_build_object('state', 'sent');
   end if;
   v_next := v_now + greatest(
     least(30000 * 2 ^ least(v_delivery.attempts - 1, 10), 3600000),
     -- What a channel asks for is believed up to a day.
-    least(coalesce(eve_alert_told.retry_after_ms, 0), 86400000)
+    least(coalesce(eve_alert_done.retry_after_ms, 0), 86400000)
   ) * interval '1 millisecond';
   update eve.alert_deliveries d
   set state = case when d.attempts >= eve.alert_setting('alert_tries', 12) then 'given_up' else 'pending' end,
-    next_try_at = v_next, claimed_until = null, last_error = left(eve_alert_told.error, 500)
+    next_try_at = v_next, claimed_until = null, last_error = left(eve_alert_done.error, 500)
   where d.id = v_delivery.id
   returning d.* into v_delivery;
-  if eve_alert_told.whole_channel then
+  if eve_alert_done.whole_channel then
     update eve.alert_deliveries d
     set next_try_at = v_next
     where d.channel = v_delivery.channel and d.state = 'pending' and d.next_try_at < v_next;
@@ -142,7 +142,7 @@ begin
   return jsonb_build_object('state', v_delivery.state, 'next_try_at', v_next);
 end;
 $$;
-comment on function public.eve_alert_told is 'Notes how telling a claimed message went, and when to try again.';
+comment on function public.eve_alert_done is 'Notes how sending a claimed message went, and when to try again.';
 
 create or replace function eve.alert_json(alert eve.alerts)
 returns jsonb
@@ -208,7 +208,7 @@ begin
       select coalesce(
         jsonb_agg(
           jsonb_build_object(
-            'channel', d.channel, 'event', d.event, 'state', d.state, 'attempts', d.attempts, 'told_at', d.told_at,
+            'channel', d.channel, 'event', d.event, 'state', d.state, 'attempts', d.attempts, 'sent_at', d.sent_at,
             'last_error', d.last_error
           )
           order by d.id
@@ -221,7 +221,7 @@ begin
   );
 end;
 $$;
-comment on function public.eve_alert_detail is 'One alert, what to do about it, and to whom it was told.';
+comment on function public.eve_alert_detail is 'One alert, what to do about it, and to whom it was sent.';
 
 create or replace function public.eve_alert_close(id bigint)
 returns jsonb

@@ -111,7 +111,7 @@ as $$
   union all
   select 'eve_alert_deliveries', jsonb_build_object('channel', c.channel, 'state', s.state), count(d.id)
   from (values ('telegram'), ('webhook')) as c (channel)
-  cross join (values ('pending'), ('told'), ('given_up')) as s (state)
+  cross join (values ('pending'), ('sent'), ('given_up')) as s (state)
   left join eve.alert_deliveries d on d.channel = c.channel and d.state = s.state
   group by c.channel, s.state
   union all

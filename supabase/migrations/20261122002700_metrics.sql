@@ -36,7 +36,7 @@ set search_path = ''
 as $$
   select case metric_labels.metric
     when 'eve_wait_seconds' then jsonb_build_object('class', metric_labels.first, 'model', metric_labels.second)
-    when 'eve_request_duration_seconds' then jsonb_build_object('outcome', metric_labels.first, 'door', metric_labels.second)
+    when 'eve_request_duration_seconds' then jsonb_build_object('outcome', metric_labels.first, 'endpoint', metric_labels.second)
     when 'eve_upstream_duration_seconds' then jsonb_build_object('outcome', metric_labels.first, 'model', metric_labels.second)
     else jsonb_build_object('model', metric_labels.second)
   end;
@@ -125,7 +125,7 @@ begin
     ) a
   ), gained as (
     select 'eve_requests_total' as metric,
-      jsonb_build_object('outcome', f.state, 'door', f.endpoint, 'consumer', f.named, 'model', f.model) as labels,
+      jsonb_build_object('outcome', f.state, 'endpoint', f.endpoint, 'consumer', f.named, 'model', f.model) as labels,
       count(*)::double precision as value
     from named f
     group by f.state, f.endpoint, f.named, f.model
@@ -267,7 +267,7 @@ begin
     union all
     -- A later attempt's refusal belongs to a request that has an outcome of its own.
     select 'eve_requests_total',
-      jsonb_build_object('outcome', 'refused', 'door', f.endpoint, 'consumer', coalesce(k.name, n.name, 'other'), 'model', f.model),
+      jsonb_build_object('outcome', 'refused', 'endpoint', f.endpoint, 'consumer', coalesce(k.name, n.name, 'other'), 'model', f.model),
       sum(f.times)
     from fresh f
     left join eve.metric_consumers k on k.name = f.consumer

@@ -8,27 +8,27 @@
 -- the order of time (a connection takes 32 numbers at once), so the primary key serves as the index of time; NEARLY is
 -- accounted for where it matters.
 
--- Whose fault a failed attempt is, told by its error code: key, key_model (this key cannot serve this model), lane (quota),
+-- Whose fault a failed attempt is, by its error code: key, key_model (this key cannot serve this model), lane (quota),
 -- upstream, region, model (its answer is of no use), caller, gateway. Null: it did not fail.
-create or replace function eve.blame_of(error_code text)
+create or replace function eve.fault_of(error_code text)
 returns text
 language sql
 immutable
 set search_path = ''
 as $$
   select case
-    when blame_of.error_code is null then null
-    when blame_of.error_code in ('key_rejected', 'secret_missing') then 'key'
-    when blame_of.error_code = 'model_unavailable' then 'key_model'
-    when blame_of.error_code in ('upstream_rate_limited', 'upstream_daily_limit') then 'lane'
-    when blame_of.error_code in ('upstream_unavailable', 'upstream_timeout') then 'upstream'
-    when blame_of.error_code = 'upstream_region' then 'region'
-    when blame_of.error_code in ('content_blocked', 'empty_answer', 'answer_unusable', 'answer_truncated', 'answer_too_large', 'schema_mismatch') then 'model'
-    when blame_of.error_code in ('upstream_invalid_request', 'prompt_too_large', 'unsupported_feature', 'schema_too_complex', 'client_closed') then 'caller'
+    when fault_of.error_code is null then null
+    when fault_of.error_code in ('key_rejected', 'secret_missing') then 'key'
+    when fault_of.error_code = 'model_unavailable' then 'key_model'
+    when fault_of.error_code in ('upstream_rate_limited', 'upstream_daily_limit') then 'lane'
+    when fault_of.error_code in ('upstream_unavailable', 'upstream_timeout') then 'upstream'
+    when fault_of.error_code = 'upstream_region' then 'region'
+    when fault_of.error_code in ('content_blocked', 'empty_answer', 'answer_unusable', 'answer_truncated', 'answer_too_large', 'schema_mismatch') then 'model'
+    when fault_of.error_code in ('upstream_invalid_request', 'prompt_too_large', 'unsupported_feature', 'schema_too_complex', 'client_closed') then 'caller'
     else 'gateway'
   end;
 $$;
-comment on function eve.blame_of is 'Whose fault a failed attempt is, told by its error code.';
+comment on function eve.fault_of is 'Whose fault a failed attempt is, by its error code.';
 
 -- The id that a consumer's name stands for; an id stands for itself, since the audit outlives consumers.
 create or replace function eve.consumer_id_of(consumer text)
@@ -95,7 +95,7 @@ as $$
       (request_json.request).consumer_id::text
     ),
     'consumer_id', (request_json.request).consumer_id, 'token_id', (request_json.request).token_id,
-    'class', (request_json.request).class, 'door', (request_json.request).endpoint,
+    'class', (request_json.request).class, 'endpoint', (request_json.request).endpoint,
     'requested_model', coalesce((request_json.request).requested_model, (request_json.request).model),
     'model', (request_json.request).model,
     'key', coalesce(
@@ -138,7 +138,7 @@ as $$
       (refusal_json.refusal).consumer_id::text
     ),
     'consumer_id', (refusal_json.refusal).consumer_id, 'token_id', (refusal_json.refusal).token_id,
-    'class', (refusal_json.refusal).class, 'door', (refusal_json.refusal).endpoint,
+    'class', (refusal_json.refusal).class, 'endpoint', (refusal_json.refusal).endpoint,
     'requested_model', (refusal_json.refusal).model, 'model', (refusal_json.refusal).model, 'key', null,
     'input_tokens', (refusal_json.refusal).tokens, 'output_tokens', null, 'total_tokens', null,
     'error_code', (refusal_json.refusal).code, 'finish_reason', null, 'limit', (refusal_json.refusal).limit_name,
@@ -263,7 +263,7 @@ begin
             'tokens_booked', a.tokens_booked, 'input_tokens', a.input_tokens, 'output_tokens', a.output_tokens,
             'thoughts_tokens', a.thoughts_tokens, 'cached_tokens', a.cached_tokens, 'total_tokens', a.total_tokens,
             'usage_estimated', a.usage_estimated, 'upstream_status', a.upstream_status, 'error_code', a.error_code,
-            'error_detail', a.error_detail, 'blame', case when a.outcome <> 'succeeded' then eve.blame_of(a.error_code) end,
+            'error_detail', a.error_detail, 'fault', case when a.outcome <> 'succeeded' then eve.fault_of(a.error_code) end,
             'finish_reason', a.finish_reason
           )
           order by a.attempt
@@ -305,4 +305,4 @@ begin
   );
 end;
 $$;
-comment on function public.eve_request_detail is 'One request with all its attempts, waits, refusals, who is to blame, and what was captured of it; or, by its request_id, one that was refused, with its refusals.';
+comment on function public.eve_request_detail is 'One request with all its attempts, waits, refusals, whose fault a failure is, and what was captured of it; or, by its request_id, one that was refused, with its refusals.';

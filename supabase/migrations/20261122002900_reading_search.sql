@@ -109,7 +109,7 @@ begin
     from eve.requests r
     where r.request_id = eve_request_search.request_id and (v_consumer_id is null or r.consumer_id = v_consumer_id)
       and (eve_request_search.outcome is null or r.state = eve_request_search.outcome);
-    -- Those of later attempts are told with their request.
+    -- Those of later attempts are listed with their request.
     if coalesce(eve_request_search.outcome, 'refused') = 'refused' then
       select v_found || coalesce(jsonb_agg(found.one order by found.refused_at desc, found.id desc), '[]')
       into v_found
@@ -194,7 +194,7 @@ comment on function public.eve_request_search is 'Requests that run or have ende
 
 -- What has ended or was refused since the cursor, the oldest first; without a cursor the last few. Cheap enough to be asked
 -- every second: it reads what was written lately and nothing else. Rows become visible a moment after the time that they
--- bear, so two seconds are read again each time: anyone who asks must drop what he has seen.
+-- bear, so two seconds are read again each time: callers must drop what they have seen.
 create or replace function public.eve_tail(after jsonb default null, at_most integer default 1000)
 returns jsonb
 language plpgsql
@@ -251,7 +251,7 @@ begin
   ), page as (
     select *
     from ended
-    -- Following, the oldest are told first and the rest next time; at the beginning, the last ones.
+    -- Following, the oldest come first and the rest next time; at the beginning, the last ones.
     order by case when eve_tail.after is null then extract(epoch from ended.at) * -1 else extract(epoch from ended.at) end
     limit v_at_most
   )
@@ -268,4 +268,4 @@ begin
   );
 end;
 $$;
-comment on function public.eve_tail is 'What has ended or was refused since a cursor that an earlier call answered. The last two seconds are told again.';
+comment on function public.eve_tail is 'What has ended or was refused since a cursor that an earlier call answered. The last two seconds are repeated.';

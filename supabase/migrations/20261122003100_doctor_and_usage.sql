@@ -181,7 +181,7 @@ set search_path = ''
 set jit = 'off'
 as $$
 declare
-  v_known constant text[] := array['day', 'hour', 'consumer', 'model', 'key', 'door'];
+  v_known constant text[] := array['day', 'hour', 'consumer', 'model', 'key', 'endpoint'];
   v_now constant timestamptz := eve.clock();
   v_since constant timestamptz := date_trunc('hour', coalesce(eve_usage.since, v_now - interval '7 days'), 'UTC');
   v_until constant timestamptz := coalesce(
@@ -223,7 +223,7 @@ begin
       case when 'consumer' = any (eve_usage.by) then coalesce(p.consumer_id, '00000000-0000-0000-0000-000000000000') end as consumer_id,
       case when 'model' = any (eve_usage.by) then p.model end as model,
       case when 'key' = any (eve_usage.by) then p.key_id end as key_id,
-      case when 'door' = any (eve_usage.by) then p.endpoint end as endpoint,
+      case when 'endpoint' = any (eve_usage.by) then p.endpoint end as endpoint,
       p.requests, p.succeeded, p.failed, p.cancelled, p.expired, p.refused, p.attempts, p.dispatched, p.upstream_refused,
       p.input_tokens, p.output_tokens, p.thoughts_tokens, p.cached_tokens, p.wait_ms, p.latency_ms
     from pieces p
@@ -265,7 +265,7 @@ begin
           || case when 'key' = any (eve_usage.by) then jsonb_build_object(
             'key', coalesce((select k.key_alias from public.google_ai_api_keys k where k.id = s.key_id), s.key_id::text)
           ) else '{}' end
-          || case when 'door' = any (eve_usage.by) then jsonb_build_object('door', s.endpoint) else '{}' end
+          || case when 'endpoint' = any (eve_usage.by) then jsonb_build_object('endpoint', s.endpoint) else '{}' end
           || s.figures as one
         from sums s
         where not s.is_total

@@ -43,7 +43,7 @@ create or replace function eve.is_administrator()
 returns boolean
 language sql
 stable
--- For policies: anyone who asks may know this of himself, and not call the function above for others.
+-- For policies: anyone who asks may know this of themselves, and not call the function above for others.
 security definer
 set search_path = ''
 as $$

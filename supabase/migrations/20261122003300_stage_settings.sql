@@ -80,7 +80,7 @@ begin
   if v_new.api_key_encrypted is null and not v_kind.shares_keys then
     raise exception '% needs a key: send api_key', v_kind.title using errcode = 'EV400';
   end if;
-  -- A model is one provider's: two that call theirs alike could not be told apart in the books.
+  -- A model is one provider's: two that call theirs alike could not be distinguished in the books.
   select m.provider into v_other
   from public.google_ai_model_limits m
   where m.model = eve.stage_model(v_new.provider_kind, v_new.model);

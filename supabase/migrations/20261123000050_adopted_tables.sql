@@ -2,7 +2,7 @@
 --
 -- media_objects and the tables of chats are adopted where an application has them. Their way down (supabase/downgrades) must tell
 -- a table that a migration made, which it drops, from one that was there, which is given back: ours goes, their rows stay.
--- Nothing but the first run of a migration can know which it is.
+-- Nothing but the first time that a migration runs can know which it is.
 
 set local lock_timeout = '10s';
 

@@ -183,7 +183,7 @@ comment on column public.media_objects.expires_at is 'While reserved: when the r
 comment on column public.media_objects.proof_tries is 'How often somebody began to read and hash it, while it is stored and not verified.';
 comment on column public.media_objects.proof_at is 'Not read and hashed again before; null: at once.';
 comment on column public.media_objects.came_through is 'Whether it was uploaded through the gateway. What another program wrote here is not deleted for having another content.';
-comment on column public.media_objects.missing_since is 'When the comparison with the bucket found that it is not there: it is taken anew from whoever sends it again.';
+comment on column public.media_objects.missing_since is 'When the comparison with the bucket found that it is not there: it is taken again from anyone who sends it.';
 comment on column public.media_objects.address_until is 'Until then somebody holds an address to which the file may be sent.';
 
 create or replace function eve.media_bytes(object public.media_objects)
@@ -324,7 +324,7 @@ begin
     update public.media_objects set refs_count = 1;
   end if;
   update public.media_objects set refs_count = 0 where refs_count is null;
-  -- Time without use counts from here on: by the table's own dates the first run would delete what nobody has seen going.
+  -- Time without use counts from here on: by the table's own dates the first clean-up would delete what nobody has seen going.
   update public.media_objects set last_seen_at = now() where last_seen_at is null or last_seen_at < now();
   insert into eve.media_references (tenant_id, file_sha256, ref_kind, ref_id)
   select o.tenant_id, o.file_sha256, 'adopted', n::text
@@ -364,7 +364,7 @@ create table if not exists eve.media_limits (
   constraint media_limits_positive check (limit_bytes >= 0)
 );
 comment on table eve.media_limits is 'How much media there may be, in bytes (1 GB is 10^9). A change takes effect with the next upload.';
-comment on column eve.media_limits.variable is 'The variable of the environment that sets it at the first run; env_bytes: what that said last.';
+comment on column eve.media_limits.variable is 'The variable of the environment that gives its first value; env_bytes: what that said last.';
 insert into eve.media_limits (name, limit_bytes, variable, description) values
   ('total', 15000000000, 'S3_TOTAL_LIMIT_GB', 'In all.'),
   ('emergency', 14000000000, 'S3_EMERGENCY_THRESHOLD_GB', 'From here on the emergency clean-up runs.'),

@@ -297,9 +297,9 @@ begin
     eve_media_reserve.kind, eve_media_reserve.name
   );
   v_limits := eve.media_limits_of(v_tenant, eve_media_reserve.kind);
-  -- Again where the row that stood in the way is gone once its holder lets go.
+  -- Again where the row that stood in the way is gone once its holder ends.
   loop
-    -- Without a lock: a crowd that is over the limit stands before nobody's door.
+    -- Without a lock: a crowd that is over the limit keeps nobody else waiting.
     v_no_room := eve.media_no_room(
       v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, eve_media_reserve.in_spool, v_limits
     );
@@ -318,7 +318,7 @@ begin
       on conflict do nothing
       returning * into v_object;
       if found then
-        -- Everything else comes before: whoever wants room waits for the total until this is committed.
+        -- Everything else comes before: all who want room wait for the total until this is committed.
         v_reserved := jsonb_build_object('status', 'reserved', 'object', eve.media_json(v_object));
         if eve.media_take_room(v_tenant, eve_media_reserve.kind, eve_media_reserve.stored_bytes, v_limits) then
           return v_reserved;

@@ -3,7 +3,7 @@
 set local lock_timeout = '10s';
 
 -- What belongs to a tenant besides its files, by the names of the tables: what would be torn from them if they became another one's.
--- Uses of files count with it: whoever holds one names its tenant. A bot of Telegram does not: what it has brought are posts.
+-- Uses of files count with it: who holds one names its tenant. A bot of Telegram does not: what it has brought are posts.
 create or replace function eve.tenant_uses(tenant_id text)
 returns text[]
 language plpgsql

@@ -4,7 +4,7 @@ set local lock_timeout = '10s';
 
 -- Compares a page of a bucket's listing with the registry: keys between `after` (not itself) and `until`. listed: {"objects": [{"key", "size_bytes"}]}.
 -- {"unknown": keys that the registry does not have, "missing": objects that the bucket does not have, "resized": of another size}. What
--- is missing is marked, so that it is taken from whoever sends it again; what is there again is not any more.
+-- is missing is marked, so that it is taken from anyone who sends it again; what is there again is not any more.
 create or replace function public.eve_media_compare(listed jsonb, after text, until text, seen_before timestamptz)
 returns jsonb
 language sql
@@ -61,7 +61,7 @@ as $$
 $$;
 comment on function public.eve_media_compare is 'What is in a page of the bucket''s listing or in the registry, and not in the other; marks what is missing.';
 
--- How far a comparison with the bucket is that has not come to its end, as eve_media_comparison_save was told; null: none is under way.
+-- How far a comparison with the bucket is that has not come to its end, as eve_media_comparison_save noted; null: none is under way.
 create or replace function public.eve_media_comparison()
 returns jsonb
 language sql
@@ -165,7 +165,7 @@ begin
     left join actual a on a.scope = c.scope and a.subject = c.subject
     where (c.used_bytes, c.reserved_bytes, c.objects) is distinct from
       (coalesce(a.used, 0)::bigint, coalesce(a.reserved, 0)::bigint, coalesce(a.objects, 0)::bigint)
-  ), mended as (
+  ), found_again as (
     update eve.media_counters c
     set used_bytes = w.used, reserved_bytes = w.reserved, objects = w.objects
     from wrong w

@@ -231,7 +231,7 @@ $$;
 
 -- Hands jobs in: all of them or none.
 -- jobs: 1 to 1000 of {"kind", "body" or "body_media", "id"?, "request_id"?, "request_hash"?, "class"? (batch), "models"?, "run_at"? (now),
--- "expires_at"? (as the kind says), "batch_id"? and "place"?, "custom_id"?, "webhook_id"? (told of its end)}. A request_id that the caller has used is the same job, if
+-- "expires_at"? (as the kind says), "batch_id"? and "place"?, "custom_id"?, "webhook_id"? (for the event of its end)}. A request_id that the caller has used is the same job, if
 -- the hash is the same. {"status": "accepted", "jobs": [{"id", "state", "is_new"}] in their order, "wake": whether to call the worker}, or a refusal.
 create or replace function public.eve_jobs_submit(jobs jsonb, consumer_id uuid default null, token_id uuid default null)
 returns jsonb
@@ -284,7 +284,7 @@ begin
     perform eve.jobs_lock();
   end if;
   -- Their rows are not locked yet, only kept from the sweep: a job that is here already and is being claimed is waited for below, by
-  -- those who hand it in again, and whoever claims it changes its queue last.
+  -- those who hand it in again, and those who claim it change its queue last.
   loop
     insert into eve.job_queues (kind, class, owner_id, topic, used_at)
     select distinct g.kind, g.class, v_owner, coalesce(g.models[1], ''), v_now from unnest(v_given) g

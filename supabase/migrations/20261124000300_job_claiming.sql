@@ -38,7 +38,7 @@ begin
 end;
 $$;
 
--- Jobs whose workers have died go back to their place in the queue, three times at most; then they have failed, and somebody is told.
+-- Jobs whose workers have died go back to their place in the queue, three times at most; then they have failed, and an event says so.
 create or replace function eve.jobs_return_lost(at_most integer)
 returns jsonb
 language plpgsql

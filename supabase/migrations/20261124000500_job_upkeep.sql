@@ -9,7 +9,7 @@ insert into eve.alert_kinds (kind, title, advice) values
   )
 on conflict (kind) do nothing;
 
--- Anyone who deletes jobs lets go of the bodies and results that are kept with the media.
+-- Deletion of jobs releases the bodies and results that are kept with the media.
 create or replace function eve.jobs_media_went()
 returns trigger
 language plpgsql

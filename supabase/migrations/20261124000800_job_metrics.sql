@@ -5,7 +5,7 @@ set local lock_timeout = '10s';
 -- What a provider makes is nobody's here while it does.
 create index if not exists jobs_with_provider_idx on eve.jobs (kind) where state = 'running' and lease_until is null;
 
--- Gauges in the form of eve_metrics. What has ended is told for the last five minutes: all that is kept would be a table to read at each scrape.
+-- Gauges in the form of eve_metrics. What has ended is counted for the last five minutes: all that is kept would be a table to read at each scrape.
 create or replace function public.eve_job_metrics()
 returns jsonb
 language plpgsql

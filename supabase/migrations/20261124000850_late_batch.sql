@@ -6,10 +6,10 @@ set local lock_timeout = '10s';
 -- Batch that waits for a lane of a model and came earlier: one line for all lanes, since a place that falls free on any of them is
 -- for the first. Who was to ask a quarter of a start interval ago and has not is not waited for (200 ms at least, so that a slow answer is no
 -- death, 1.5 s at most): the pace has half an interval of credit, and what is waited beyond it is lost. Nor are the other calls of the
--- same worker, unless it is the one that asks: it has died, as a rule, and each of them would be waited for anew. Whoever asks late keeps
+-- same worker, unless it is the one that asks: it has died, as a rule, and each of them would be waited for again. A late caller keeps
 -- their place, and has the next start. What it answers is as before.
 -- bench:jobs, 3 lanes of 30 starts a minute and a worker of four killed every 20 s: 95.4 % used with 1.5 s for all, 98.4 % with a quarter
--- of an interval (98.25 to 98.52, three seeds), 98.6 % (98.49 to 98.67) with the other calls of the worker passed over and whoever is
+-- of an interval (98.25 to 98.52, three seeds), 98.6 % (98.49 to 98.67) with the other calls of the worker passed over and those
 -- behind them awake in time; one without the other gains nothing. Undisturbed it is 98.8 %, which is all that pace and guard leave.
 create or replace function eve.queued_before(
   model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, interval_ms double precision,
@@ -59,7 +59,7 @@ begin
     and (i.any_lane or i.lane_id = queued_before.lane_id)
     and (i.queued_ms, i.request_no) < (queued_before.queued_ms, coalesce(queued_before.request_no, 9223372036854775807))
     and left(i.request_id, 36) <> all (v_passed);
-  -- Whoever comes first behind the calls of one worker is to find that they are late before the pace has lost anything by it.
+  -- The first caller behind the calls of one worker is to find that they are late before the pace has lost anything by it.
   if calls > 1 and queued_before.interval_ms is not null then
     v_last := eve.job_worker(v_before[calls]);
   end if;

@@ -1,4 +1,4 @@
--- Events: what has happened, told to those who asked for it. An event is written in the transaction of what it tells of, with one
+-- Events: what has happened, sent to those who asked for it. An event is written in the transaction of what it tells of, with one
 -- delivery for each consumer that takes its type; deliveries are taken by lease and tried again until the consumer has had them.
 --
 -- Deliveries are made when the event is written, not found by consumers that read on from where they were: numbers of a sequence do not
@@ -147,7 +147,7 @@ create table if not exists eve.webhooks (
   constraint webhooks_previous_secret_ends check ((previous_secret is null) = (previous_secret_until is null))
 );
 comment on table eve.webhooks is 'Where events are posted, signed as Standard Webhooks says. Each is a consumer of its own in eve.event_consumers, whose is_active says whether it is on.';
-comment on column eve.webhooks.consumer_id is 'The caller who is told, and of what concerns them alone; zeros: the project, which is told of everything.';
+comment on column eve.webhooks.consumer_id is 'The caller whose events it gets, and theirs alone; zeros: the project, which gets all.';
 comment on column eve.webhooks.secret is 'Encrypted with ADMIN_SECRET_KEY, together with the address that it was made for.';
 comment on column eve.webhooks.previous_secret is 'Signs too until previous_secret_until, so that a secret can be changed without a gap.';
 comment on column eve.webhooks.off_reason is 'Why it was switched off, other than by hand: gone, since the receiver answered 410.';

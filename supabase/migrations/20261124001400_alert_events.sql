@@ -1,4 +1,4 @@
--- Alerts are events too: eve.alert.opened.v1 and eve.alert.closed.v1, for webhooks that take them. What a person is told by the channels of
+-- Alerts are events too: eve.alert.opened.v1 and eve.alert.closed.v1, for webhooks that take them. What people get by the channels of
 -- the environment goes by eve.alert_deliveries, as before (20261122002600).
 
 create or replace function eve.alert_changed()

@@ -3,7 +3,7 @@
 
 set local lock_timeout = '10s';
 
-comment on column eve.jobs.webhook_id is 'In eve.webhooks: it is told of the job''s end, whatever types it takes. Null: anyone who takes the type is.';
+comment on column eve.jobs.webhook_id is 'In eve.webhooks: it gets the event of the job''s end, whatever types it takes. Null: anyone who takes the type is.';
 
 create or replace function eve.tell_job_end()
 returns trigger

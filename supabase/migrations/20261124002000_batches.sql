@@ -103,7 +103,7 @@ create index if not exists batches_ended_at_idx on eve.batches (ended_at) where 
 comment on table eve.batches is 'Batches: what became of each, and how many of its lines have ended. Like eve.jobs it outlives what it names.';
 comment on column eve.batches.api is 'Whose clients handed it in: they alone see it, and what came of it is written as they read it.';
 comment on column eve.batches.endpoint is 'What its lines ask for: OpenAI''s address of it, the gateway''s of Anthropic''s, or Google''s, with the model in it.';
-comment on column eve.batches.is_inline is 'Its requests came with it, and its responses are told with it.';
+comment on column eve.batches.is_inline is 'Its requests came with it, and its responses are listed with it.';
 comment on column eve.batches.deleted_at is 'Nobody sees it any more. It ends as others do.';
 comment on column eve.batches.job_id is 'The job that checks its file and hands the lines in.';
 comment on column eve.batches.models is 'All that its lines ask for: who may not use one of them does not see it.';

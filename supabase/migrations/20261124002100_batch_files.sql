@@ -211,7 +211,7 @@ end;
 $$;
 comment on function public.eve_batch_file_piece is 'A piece of what came of a batch.';
 
--- {"status": "deleted"}, or a refusal. Its media object is let go before.
+-- {"status": "deleted"}, or a refusal. Its media object is released before.
 create or replace function public.eve_batch_file_delete(id uuid, consumer_id uuid default null, token_id uuid default null)
 returns jsonb
 language plpgsql

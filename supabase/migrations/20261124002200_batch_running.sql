@@ -241,7 +241,7 @@ $$;
 comment on function public.eve_batch_reject is 'Ends a batch whose file cannot be used.';
 
 -- Hands lines in as jobs: all of them or none; a line that is in already is no other one. lines: 1 to 1000 of {"place", "custom_id",
--- "models", "body": {"path", "body", "metadata"?: told with the response}}, in the file's order; total and models: of the whole file, looked
+-- "models", "body": {"path", "body", "metadata"?: repeated with the response}}, in the file's order; total and models: of the whole file, looked
 -- at the first time. {"status": "added"}; "ended": the batch takes none any more; or a refusal.
 create or replace function public.eve_batch_add(id uuid, total integer, models text[], lines jsonb)
 returns jsonb

@@ -177,7 +177,7 @@ alter table public.chat_shares
 comment on table public.chat_shares is 'Snapshots of chats that anyone who has the link may read.';
 comment on column public.chat_shares.token_hash is 'SHA-256 of the link''s secret part, 64 hexadecimal digits.';
 
--- Policies of tables made by hand add to the gateway's: one that lets everybody read would still do so. They are told, with what they
+-- Policies of tables made by hand add to the gateway's: one that lets everybody read would still do so. They are listed, with what they
 -- were, and go; those that restrict stay.
 do $$
 declare

@@ -115,7 +115,7 @@ execute function eve.count_chat();
 
 -- The order of locks, so that no two wait for each other: the chat's row, before anything that is in it; its messages, and their pictures,
 -- search results and links; files, by tenant and hash; the count of the owner. What is deleted goes from the chat to what is in it, and
--- cannot do otherwise, so whoever changes a row that is in a chat locks the chat first. Several chats: with `skip locked`.
+-- cannot do otherwise, so all that change a row that is in a chat lock the chat first. Several chats: with `skip locked`.
 
 -- Locks the files of chats that are about to go: two chats may have the same pictures in another order.
 create or replace function eve.chat_files_lock(chat_ids uuid[])

@@ -1,4 +1,4 @@
--- Chats, for the function api: made, found, listed, changed, deleted, erased and shared. Each function is told who asks and refuses in the
+-- Chats, for the function api: made, found, listed, changed, deleted, erased and shared. Each function is given who asks and refuses in the
 -- transaction that acts. Whose chat is not the asker's does not exist for them.
 
 set local lock_timeout = '10s';
@@ -150,7 +150,7 @@ create or replace function public.eve_chats(
 returns json
 language plpgsql
 stable
--- Each query has its index whatever is asked, and to plan it anew takes as long as to run it.
+-- Each query has its index whatever is asked, and to plan it again takes as long as to run it.
 set plan_cache_mode = 'force_generic_plan'
 set search_path = ''
 as $$

@@ -7,7 +7,7 @@ create or replace function eve.messages_json(ids uuid[])
 returns json
 language plpgsql
 stable
--- It goes by the primary key whatever is asked, and to plan it anew takes longer than to run it.
+-- It goes by the primary key whatever is asked, and to plan it again takes longer than to run it.
 set plan_cache_mode = 'force_generic_plan'
 set search_path = ''
 as $$

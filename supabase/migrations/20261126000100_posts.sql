@@ -168,7 +168,7 @@ comment on function eve.enrichment_words is 'The words that a picture is found b
 alter table public.post_enrichment
   add column if not exists search tsvector generated always as (eve.enrichment_words(vision_description, ocr_text, labels)) stored;
 
--- Policies of tables made by hand add to the gateway's: one that lets everybody read would still do so. They are told, with what they
+-- Policies of tables made by hand add to the gateway's: one that lets everybody read would still do so. They are listed, with what they
 -- were, and go; those that restrict stay. And what was left empty has the value that it would have had.
 do $$
 declare

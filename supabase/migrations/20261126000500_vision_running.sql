@@ -310,7 +310,7 @@ begin
     input_tokens = v_one.input_tokens, output_tokens = v_one.output_tokens, tokens = v_tokens, raw_text = v_one.raw_text,
     from_cache = coalesce((v_new ->> 'from_cache')::boolean, false), same_as = v_one.same_as, updated_at = v_now, analyzed_at = v_now
   where e.id = v_one.id;
-  perform eve.vision_told(v_one.id);
+  perform eve.vision_emit(v_one.id);
   perform eve.vision_count_metrics(
     v_one.tenant_id, v_one.analyst, v_status, eve_vision_finish.decision ->> 'reason', v_tokens,
     coalesce((v_new ->> 'from_cache')::boolean, false), (v_new ->> 'duration_ms')::bigint
@@ -321,7 +321,7 @@ $$;
 comment on function public.eve_vision_finish is 'Writes down how looking at a picture ended, and tells it.';
 
 -- The event of a picture that has ended.
-create or replace function eve.vision_told(enrichment_id uuid)
+create or replace function eve.vision_emit(enrichment_id uuid)
 returns void
 language plpgsql
 volatile
@@ -330,7 +330,7 @@ as $$
 declare
   v_one public.post_enrichment;
 begin
-  select * into v_one from public.post_enrichment e where e.id = vision_told.enrichment_id;
+  select * into v_one from public.post_enrichment e where e.id = vision_emit.enrichment_id;
   perform eve.emit_event(
     '/vision', 'vision.analyzed.v1', v_one.post_id::text,
     jsonb_build_object(
@@ -363,7 +363,7 @@ begin
       and e.job_id = new.id and e.status = 'waiting'
     returning e.id, e.tenant_id
   loop
-    perform eve.vision_told(v_id);
+    perform eve.vision_emit(v_id);
     -- Its decision was counted, or there was none.
     perform eve.vision_count_metrics(v_tenant, '', 'failed', null, 0, false, null);
   end loop;

@@ -421,7 +421,7 @@ end;
 $$;
 comment on function public.eve_crawl_finish is 'Writes down what came of a fetch, with its article and its events.';
 
--- Lets go of the files of pages that nobody has asked for in so long, those first that wait for the longest time: at most so many pages.
+-- Releases the files of pages that nobody has asked for in so long, those first that wait for the longest time: at most so many pages.
 -- The page itself and its article stay, and it is fetched whole when it is asked for again. Files that did not come through the gateway,
 -- that somebody has read since, or of a page that is being fetched stay used. {"pages", "objects", "bytes"}: files that only such pages use;
 -- with dry_run nothing is changed, and of all pages only those count that are needed for so many bytes.
@@ -488,4 +488,4 @@ begin
   return v_released;
 end;
 $$;
-comment on function public.eve_crawl_release is 'Lets go of the files of pages that nobody has asked for in so long: nothing keeps them then.';
+comment on function public.eve_crawl_release is 'Releases the files of pages that nobody has asked for in so long: nothing keeps them then.';

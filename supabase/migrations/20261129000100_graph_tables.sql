@@ -110,7 +110,7 @@ begin
 end;
 $$;
 
-create or replace function eve.post_told()
+create or replace function eve.post_changed()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -124,9 +124,9 @@ begin
   return null;
 end;
 $$;
-create or replace trigger eve_post_told
+create or replace trigger eve_post_inserted_or_deleted
 after insert or delete on public.posts
-for each row execute function eve.post_told();
+for each row execute function eve.post_changed();
 create or replace trigger eve_post_changed
 after update on public.posts
 for each row
@@ -134,9 +134,9 @@ when (
   (old.source, old.external_id, old.text, old.published_at, old.metadata)
     is distinct from (new.source, new.external_id, new.text, new.published_at, new.metadata)
 )
-execute function eve.post_told();
+execute function eve.post_changed();
 
-create or replace function eve.post_media_told()
+create or replace function eve.post_media_changed()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -144,7 +144,7 @@ as $$
 declare
   v_post public.posts;
 begin
-  -- Without one: it was deleted, which is told for itself.
+  -- Without one: it was deleted, which has an event of its own.
   select * into v_post from public.posts p where p.id = case tg_op when 'DELETE' then old.post_id else new.post_id end;
   if found then
     perform eve.post_event('post.saved.v1', v_post.tenant_id, v_post.id, v_post.trace_id);
@@ -152,6 +152,6 @@ begin
   return null;
 end;
 $$;
-create or replace trigger eve_post_media_told
+create or replace trigger eve_post_media_changed
 after insert or delete on public.post_media_map
-for each row execute function eve.post_media_told();
+for each row execute function eve.post_media_changed();

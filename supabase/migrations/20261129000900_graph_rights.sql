@@ -28,7 +28,7 @@ begin
     from pg_catalog.pg_proc p
     where p.prokind = 'f'
       and (
-        p.pronamespace = 'eve'::regnamespace and p.proname ~ '^(graph_|post_(event|told|media_told)$)'
+        p.pronamespace = 'eve'::regnamespace and p.proname ~ '^(graph_|post_(event|changed|media_changed)$)'
         or p.pronamespace = 'public'::regnamespace and p.proname ~ '^eve_graph_'
       )
   loop

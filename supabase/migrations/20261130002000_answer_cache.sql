@@ -95,7 +95,7 @@ select 'eve_cache_saved_tokens_total', jsonb_build_object('type', t.type), 0
 from unnest(array['input', 'output']) as t (type)
 on conflict do nothing;
 
--- Who deletes answers lets go of the media objects that have them; the clean-up of the media deletes what nobody uses.
+-- Who deletes answers releases the media objects that have them; the clean-up of the media deletes what nobody uses.
 create or replace function eve.cached_answers_went()
 returns trigger
 language plpgsql
@@ -168,7 +168,7 @@ declare
   v_cache eve.consumer_caches;
   v_token_models text[];
 begin
-  -- Identity and revocation come first: to whom a reservation would be refused, nothing is told from here.
+  -- Identity and revocation come first: who would be refused a reservation gets nothing from here.
   if eve.access_ended(cache_scope.consumer_id, cache_scope.token_id, eve.clock_ms()) is not null then
     reason := 'refused';
     return;

@@ -142,7 +142,7 @@ begin
             'tokens_booked', a.tokens_booked, 'input_tokens', a.input_tokens, 'output_tokens', a.output_tokens,
             'thoughts_tokens', a.thoughts_tokens, 'cached_tokens', a.cached_tokens, 'total_tokens', a.total_tokens,
             'usage_estimated', a.usage_estimated, 'upstream_status', a.upstream_status, 'error_code', a.error_code,
-            'error_detail', a.error_detail, 'blame', case when a.outcome <> 'succeeded' then eve.blame_of(a.error_code) end,
+            'error_detail', a.error_detail, 'fault', case when a.outcome <> 'succeeded' then eve.fault_of(a.error_code) end,
             'finish_reason', a.finish_reason
           )
           order by a.attempt
@@ -292,7 +292,7 @@ $$;
 
 -- Requests and refusals in one list, the newest first: by the time they ended, those that run before them. `before` and
 -- `next_before` are places in both lists, "request_no.refusal_no". Each is looked through as in eve_request_search, and shown as far
--- as both have been. A refusal of a later attempt is told with its request.
+-- as both have been. A refusal of a later attempt is listed with its request.
 create or replace function public.eve_request_log(
   consumer text default null,
   model text default null,

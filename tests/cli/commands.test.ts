@@ -540,7 +540,7 @@ test("an answer is shown while it is made", async () => {
   expect([refused.code, refused.said]).toEqual([1, expect.stringMatching(/^unknown_model: /)]);
 });
 
-test("requests are found and shown with their attempts, blame, refusals and captured text", async () => {
+test("requests are found and shown with their attempts, fault, refusals and captured text", async () => {
   await sql`update eve.consumers set capture = true where name = 'project'`;
   await fetch(`${stack.emulatorUrl}/__control/faults`, {
     method: "POST",

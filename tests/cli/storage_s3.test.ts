@@ -148,7 +148,7 @@ describe.skipIf(withoutRadosgw)("files in S3", () => {
   async function leavesFilesToOthers() {
     await sql`update eve.settings set value = 0 where name = 'jobs_workers'`;
     await until(async () => (await sql`select from eve.job_workers`).length === 0);
-    // Whoever claims one and gives it back moves its time.
+    // To claim one and give it back moves its time.
     const due = async () =>
       (await sql`
         select id from eve.jobs where state = 'queued' and kind in ('vision', 'ocr') and run_at <= now() order by id`)
@@ -188,11 +188,11 @@ describe.skipIf(withoutRadosgw)("files in S3", () => {
     };
     const brought = async (seed: number) =>
       await vision("posts", "add", "--media", await file(`${seed}.png`, pngOf(scene(seed, 120, 96))));
-    const looked = async ({ id }: { id: string }) =>
+    const enrichmentOf = async ({ id }: { id: string }) =>
       (await vision("vision", "check", "--post-id", id)).enrichment[0];
     const post = await brought(1);
-    await until(async () => (await looked(post)).status !== "waiting");
-    const found = await looked(post);
+    await until(async () => (await enrichmentOf(post)).status !== "waiting");
+    const found = await enrichmentOf(post);
     expect(found, found.reason).toMatchObject({ status: "done", from_cache: false });
     const search = await fetch(
       `${stack.url}/functions/v1/api/v1/vision/search?label=${encodeURIComponent(found.labels[0])}`,
@@ -208,19 +208,19 @@ describe.skipIf(withoutRadosgw)("files in S3", () => {
 
     await vision("vision", "budget", "--set", "*:day:pictures=0");
     const unpaid = await brought(2);
-    await until(async () => /a worker is waited for/.test((await looked(unpaid)).reason ?? ""));
+    await until(async () => /a worker is waited for/.test((await enrichmentOf(unpaid)).reason ?? ""));
     await leavesFilesToOthers();
     if (!HAS_TESSERACT) return;
     const worker = startOutsideWorker(stack, s3);
     try {
       await until(async () => {
         await sql`update eve.jobs set run_at = now() where state = 'queued' and kind = 'vision'`;
-        return (await looked(unpaid)).status !== "waiting";
+        return (await enrichmentOf(unpaid)).status !== "waiting";
       });
     } finally {
       await worker.stop();
     }
-    const read = await looked(unpaid);
+    const read = await enrichmentOf(unpaid);
     expect(read, read.reason).toMatchObject({ status: "done", provider: "tesseract", tokens: 0 });
   });
 

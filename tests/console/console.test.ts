@@ -71,7 +71,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
   });
 
   test("what a screen reader is told of each page", async () => {
-    const told: string[] = [];
+    const read: string[] = [];
     const pending = new Set<unknown>();
     const begun = (request: unknown) => pending.add(request);
     const over = (request: unknown) => pending.delete(request);
@@ -88,10 +88,10 @@ describe.skipIf(!CAN_RUN)("the console", () => {
         parts = partsOf(snapshot).join("\n");
         return pending.size === 0 && !/status "Loading"/.test(snapshot) && parts === before;
       }).toBe(true);
-      told.push(`# ${name}`, parts, "");
+      read.push(`# ${name}`, parts, "");
     }
     page.off("request", begun).off("requestfinished", over).off("requestfailed", over);
-    await expect(told.join("\n")).toMatchFileSnapshot("./screen_reader.txt");
+    await expect(read.join("\n")).toMatchFileSnapshot("./screen_reader.txt");
   });
 
   test("from nothing to a first call, step by step in one place: a key that Google refuses is not saved", async () => {
@@ -658,7 +658,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     const other = await openPage(browser);
     const { page } = other;
     try {
-      // Asked for the third time nobody answers, and nobody gives up: what waits for that is never told.
+      // Asked for the third time nobody answers, and nobody gives up: what waits for that is never noAnswer.
       await page.addInitScript("AbortSignal.timeout = () => new AbortController().signal");
       await signIn(page, stack.console!.url, stack.console!.administrator);
       await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
@@ -668,24 +668,24 @@ describe.skipIf(!CAN_RUN)("the console", () => {
         asked.set(url, (asked.get(url) ?? 0) + 1);
         if (asked.get(url)! <= 2) await route.abort();
       });
-      const told = page.getByRole("main").getByText(/project does not answer/).first();
-      const isTold = async (address: string, heading: string) => {
+      const noAnswer = page.getByRole("main").getByText(/project does not answer/).first();
+      const showsNoAnswer = async (address: string, heading: string) => {
         asked.clear();
         await page.evaluate(`location.hash = "#${address}"`);
         await page.getByRole("heading", { level: 1, name: heading }).waitFor();
-        await told.waitFor().catch((error) => {
+        await noAnswer.waitFor().catch((error) => {
           throw new Error(`${address} does not say that there is no answer`, { cause: error });
         });
         expect(asked.size, address).toBeGreaterThan(0);
       };
       for (const name of PAGES.filter((name) => name !== "Playground")) {
-        await isTold(name === "Keys and models" ? "/keys" : `/${name.toLowerCase()}`, name);
+        await showsNoAnswer(name === "Keys and models" ? "/keys" : `/${name.toLowerCase()}`, name);
       }
-      await isTold("/chats/00000000-0000-4000-8000-000000000000", "Chats");
+      await showsNoAnswer("/chats/00000000-0000-4000-8000-000000000000", "Chats");
       for (const part of ["batches", "webhooks", "dead_letters"]) {
         await page.evaluate(`location.hash = "#/playground"`);
         await page.getByRole("heading", { level: 1, name: "Playground" }).waitFor();
-        await isTold(`/jobs/part/${part}`, "Jobs");
+        await showsNoAnswer(`/jobs/part/${part}`, "Jobs");
       }
     } finally {
       await page.context().close();

@@ -288,7 +288,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       // No sign-in: the session is both tabs'.
       await other.page.goto(stack.console!.url);
       await other.page.getByRole("banner").waitFor();
-      await other.show(screen.look);
+      await other.show(screen.appearance);
       const answer = await stack.invoke("admin/consumers/add", { name: "tabs", kind: "service", rpm: 5 });
       expect(answer.status).toBe(200);
       await answer.body?.cancel();

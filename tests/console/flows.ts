@@ -172,7 +172,7 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
       key!.key_alias,
     );
     await expect.poll(() => page.url()).toContain("outcome=failed");
-    // The address keeps the filter for whoever comes to the page next.
+    // The address keeps the filter for the next visit of the page.
     await page.goto(stack.console!.url);
     await page.getByRole("banner").waitFor();
   },
@@ -246,14 +246,14 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
     }
     expect(statuses).toEqual([200, 429]);
     const refused = `second/100%-${no}`;
-    const told = async () => {
+    const showsWhy = async () => {
       const detail = screen.dialog(screen.t("requests.one_refused", { id: refused }));
       await detail.getByText(
         screen.t("requests.refused_by", { limit: screen.t("requests.limits.consumer_requests") }),
       ).waitFor();
       await detail.getByText(screen.like("requests.fits")).waitFor();
       await detail.getByText(
-        screen.look.language === "ru"
+        screen.appearance.language === "ru"
           ? screen.t("codes.budget_exhausted" as "codes.not_found")
           : "The budget of this consumer or token is spent.",
       ).waitFor();
@@ -264,7 +264,7 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
     await screen.open("requests");
     await screen.field("requests.request_id").fill(refused);
     await page.getByRole("row").filter({ hasText: refused }).getByText(name, { exact: true }).click();
-    await told();
+    await showsWhy();
     // The filter is as it was.
     expect(await screen.field("requests.request_id").inputValue()).toBe(refused);
     await screen.field("requests.request_id").fill("");
@@ -273,7 +273,7 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
     const finding = screen.dialog(screen.t("find.title"));
     await screen.field("find.id", finding).fill(refused);
     await finding.getByRole("link", { name: refused }).click();
-    await told();
+    await showsWhy();
     // What was let in after all is one thing, not two.
     await page.keyboard.press("Control+K");
     await screen.field("find.id", finding).fill(`first-${no}`);
@@ -479,8 +479,8 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
     const alert = page.getByRole("article", { name: `lane_exhausted lane-${no}`, exact: true });
     await alert.getByRole("button", { name: screen.like("alerts.acknowledge") }).click();
     await alert.getByText(screen.like("alerts.acknowledged", { who: "admin@example.com" })).waitFor();
-    await alert.getByText(screen.t("alerts.told")).click();
-    await alert.getByText(screen.t("alerts.told_nobody")).waitFor();
+    await alert.getByText(screen.t("alerts.sent_to")).click();
+    await alert.getByText(screen.t("alerts.sent_nobody")).waitFor();
     await screen.check();
     await alert.getByRole("button", { name: new RegExp(`^${screen.t("alerts.close")}: `) }).click();
     await alert.waitFor({ state: "detached" });

@@ -48,12 +48,12 @@ export class Screen {
 
   constructor(readonly page: Page) {}
 
-  get look(): Look {
+  get appearance(): Look {
     if (!this.#look) throw new Error("show first");
     return this.#look;
   }
 
-  /** As somebody has it who comes to the page anew. The language is chosen in the page's head. */
+  /** As somebody has it who comes to the page for the first time. The language is chosen in the page's head. */
   async show(look: Look): Promise<void> {
     await this.page.emulateMedia({ colorScheme: look.scheme });
     await this.page.setViewportSize({ width: look.width, height: HEIGHT });
@@ -81,11 +81,11 @@ export class Screen {
   }
 
   number(value: number): string {
-    return new Intl.NumberFormat(this.look.language === "en" ? "en-GB" : "ru").format(value);
+    return new Intl.NumberFormat(this.appearance.language === "en" ? "en-GB" : "ru").format(value);
   }
 
   #text(path: string, values: Values): string {
-    const { language } = this.look;
+    const { language } = this.appearance;
     const form = new Intl.PluralRules(language).select(Number(values.count ?? 0));
     const text = leaf(language, path) ?? leaf(language, `${path}_${form}`);
     if (text === undefined) throw new Error(`The console has no text ${path} in ${language}`);
@@ -118,7 +118,7 @@ export class Screen {
 
   /** What holds of every page and dialog, whatever is on it. */
   async check(): Promise<void> {
-    const { width, scheme, language } = this.look;
+    const { width, scheme, language } = this.appearance;
     const { page } = this;
     expect(await page.evaluate("document.documentElement.scrollWidth"), "as wide as the screen")
       .toBeLessThanOrEqual(width);

@@ -49,7 +49,7 @@ interface Change {
 }
 
 /** With texts of files changed. */
-async function changed<T>(changes: readonly Change[], look: () => Promise<T>): Promise<T> {
+async function changed<T>(changes: readonly Change[], probe: () => Promise<T>): Promise<T> {
   const texts = new Map<string, string>();
   try {
     for (const { path, from, to } of changes) {
@@ -58,7 +58,7 @@ async function changed<T>(changes: readonly Change[], look: () => Promise<T>): P
       if (!texts.has(path)) texts.set(path, text);
       await Deno.writeTextFile(`${copy}/${path}`, text.replace(from, to));
     }
-    return await look();
+    return await probe();
   } finally {
     for (const [path, text] of texts) await Deno.writeTextFile(`${copy}/${path}`, text);
   }

@@ -6,7 +6,7 @@
 import fc from "fast-check";
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { freezeClock, gathered, reserve, type TestClock } from "../harness/admission.ts";
+import { freezeClock, inLists, reserve, type TestClock } from "../harness/admission.ts";
 import { crowds, type Plan, plan, play } from "../harness/admission_runs.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 
@@ -27,7 +27,7 @@ afterAll(async () => {
   await db?.drop();
 });
 
-test.each([["one by one", plan, reserve], ["in lists of up to seven", fc.oneof(plan, crowds), gathered(7)]])(
+test.each([["one by one", plan, reserve], ["in lists of up to seven", fc.oneof(plan, crowds), inLists(7)]])(
   "[G.random] no window, day, budget or book is ever wrong, with reservations %s",
   async (_, plans, reserve) => {
     await fc.assert(
@@ -212,7 +212,7 @@ describe("[G.checker] the checker catches", () => {
     try {
       for (const text of broken) await sql.unsafe(text);
       const [plans, asked] = sources.some(({ name }) => OF_LISTS.test(name))
-        ? [crowds, gathered(7)]
+        ? [crowds, inLists(7)]
         : [plan, reserve];
       const { failed } = await fc.check(
         fc.asyncProperty(

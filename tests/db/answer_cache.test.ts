@@ -415,18 +415,18 @@ describe("[native.cache] the same question at once", () => {
       return ANSWER;
     };
     const instances = [instance(generate), instance(generate), instance(generate)];
-    let told = 0;
+    let waiters = 0;
     for (const { cache: { answers } } of instances) {
       const begin = answers.begin;
       answers.begin = async (question) => {
         const lookup = await begin(question);
-        if (lookup.status === "wait") told += 1;
+        if (lookup.status === "wait") waiters += 1;
         return lookup;
       };
     }
     const asking = instances.flatMap((one) => [one.ask(), one.ask(), one.ask()]);
     // Eight of nine have been told to wait, at least once each.
-    await expect.poll(() => told).toBeGreaterThanOrEqual(8);
+    await expect.poll(() => waiters).toBeGreaterThanOrEqual(8);
     gate.resolve();
     const answers = await Promise.all(asking);
     expect(instances.flatMap(({ reserved }) => reserved)).toHaveLength(1);

@@ -421,7 +421,7 @@ test("retention takes files whose time is over, with their uses of media objects
 });
 
 test(
-  "lines that are handed in, run, cancelled and swept at the same time are all counted, and nobody waits for another in a circle",
+  "lines that are handed in, run, cancelled and swept at the same time are all counted, and nobody ends in a deadlock",
   async () => {
     const BATCHES = 4;
     const LINES = 40;

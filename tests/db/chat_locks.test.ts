@@ -116,7 +116,7 @@ const untilOneWaits = () =>
     { interval: 5 },
   ).toBe(1);
 
-describe("whoever changes what is in a chat that is being erased", () => {
+describe("changes of what is in a chat that is being erased", () => {
   const changes: Record<string, [change: (it: Filled) => Promise<unknown>, outcome: unknown]> = {
     "adds a message": [async (it) => (await calls(await connection()).add(it.chat)).code, "chat_not_found"],
     "renames it": [async (it) => (await calls(await connection()).change(it.chat)).code, "chat_not_found"],

@@ -319,8 +319,8 @@ describe("hand-made chats", () => {
         select tablename, policyname from pg_policies
         where policyname in ('Allow all', 'read_all', 'not_the_old')`,
     ).toEqual([{ tablename: "chats", policyname: "not_the_old" }]);
-    const told = await sql`select message from eve.adoption_warnings order by message`;
-    expect(told.map(({ message }) => message)).toEqual([
+    const warnings = await sql`select message from eve.adoption_warnings order by message`;
+    expect(warnings.map(({ message }) => message)).toEqual([
       expect.stringMatching(/policy "Allow all" of chats \(for all to public using \(true\)/),
       expect.stringMatching(/policy "read_all" of messages \(for select to authenticated using \(true\)/),
     ]);
@@ -372,14 +372,17 @@ describe("hand-made chats", () => {
     const answer = async (call: string) => (await sql.unsafe(`select ${call} as answer`))[0]!.answer;
     const { messages } = await answer(`public.eve_messages('${JSON.stringify(PROJECT)}', '${OPEN}')`);
     expect(messages.map((each: unknown) => messageShape.parse(each).role)).toEqual(["bot"]);
-    const told = (await sql`select message from eve.adoption_warnings`).map(({ message }) => message).join(
-      "\n",
+    const warnings = (await sql`select message from eve.adoption_warnings`).map(({ message }) => message)
+      .join(
+        "\n",
+      );
+    expect(warnings).toMatch(
+      /rows of chats break the rule ".*" \(the title of a chat has at most 2000 bytes\)/,
     );
-    expect(told).toMatch(/rows of chats break the rule ".*" \(the title of a chat has at most 2000 bytes\)/);
-    expect(told).toMatch(
+    expect(warnings).toMatch(
       /rows of messages break the rule ".*" \(the role of a message is user, assistant, system or tool\)/,
     );
-    expect(told).toMatch(/rows of messages break the rule "foreign key \(chat_id\)/);
+    expect(warnings).toMatch(/rows of messages break the rule "foreign key \(chat_id\)/);
   });
 
   test.each([

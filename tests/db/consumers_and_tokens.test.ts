@@ -309,9 +309,9 @@ describe("a request_id that another token of the same consumer has used", () => 
       const { consumerId, issued: [first, other] } = await tokens({ models: ["m"] }, { models: ["n"] });
       const grant = await ask(consumerId, first!);
       if (state === "answered") await answer(grant);
-      const told = await ask(consumerId, other!);
-      expect(told).toMatchObject({ status: "refused", code: "model_not_allowed", model: "m" });
-      expect(told).toEqual(await ask(consumerId, other!, { id: "never used" }));
+      const refused = await ask(consumerId, other!);
+      expect(refused).toMatchObject({ status: "refused", code: "model_not_allowed", model: "m" });
+      expect(refused).toEqual(await ask(consumerId, other!, { id: "never used" }));
     },
   );
 

@@ -319,6 +319,20 @@ describe("a page", () => {
     expect(new Set(connected)).toEqual(new Set(["93.184.216.34"]));
   });
 
+  test.each([
+    ["in 900 s", "900", 900],
+    ["in half an hour, as a date", "Wed, 18 Nov 2026 12:30:00 GMT", 1_800],
+    ["sooner than is asked anyway", "1", 300],
+    ["in words that say no time", "soon", 300],
+    ["in a day", "86400", 3_600],
+  ])("whose server wants to be asked again %s is kept as away for so long", async (_, said, seconds) => {
+    serve = (path) => path === "/robots.txt" ? NOT_FOUND : { head: ["503 Away", `retry-after: ${said}`] };
+    await crawled("http://away.example.com/");
+    const [row] = await sql`
+      select extract(epoch from expires_at - updated_at)::integer as seconds from public.crawl_pages`;
+    expect(row!.seconds).toBe(seconds);
+  });
+
   test("whose name leads to a private address is not asked for, nor its robots.txt", async () => {
     for (const [place, address] of ["127.0.0.1", "10.1.2.3", "::1", "100.64.0.1"].entries()) {
       addresses[`p${place}.example.com`] = [address];

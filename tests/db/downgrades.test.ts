@@ -91,19 +91,19 @@ test("each way down leads to the schema that was before, functions' earlier bodi
   const up = await cloneDatabase("platform");
   made.push(up);
   const fresh = new Map<string, { facts: string[]; grants: string[] }>();
-  const look = async (at: TestDatabase) => ({ facts: await factsAbout(at), grants: await grantsIn(at) });
+  const catalogOf = async (at: TestDatabase) => ({ facts: await factsAbout(at), grants: await grantsIn(at) });
   for (const [index, { version }] of migrations.entries()) {
     if (version <= BASE) continue;
     await applyMigrations(up.url, undefined, version);
-    fresh.set(version, await look(up));
+    fresh.set(version, await catalogOf(up));
     if (index === migrations.length - 1) await applyMigrations(up.url);
   }
   db = await cloneDatabase();
-  const head = await look(db);
+  const head = await catalogOf(db);
   let above = head;
   for (const step of steps()) {
     expect((await undo(db.sql, step, undefined)).lost, step.name).toEqual([]);
-    const below = await look(db);
+    const below = await catalogOf(db);
     const wanted = fresh.get(step.version)!;
     const [is, was] = [comparable(below.facts), comparable(wanted.facts)];
     expect({ left: onlyIn(is, was), missing: onlyIn(was, is) }, `below ${fileOf(step)}`).toEqual({
@@ -127,7 +127,7 @@ test("each way down leads to the schema that was before, functions' earlier bodi
   ).toEqual(migrations.filter(({ version }) => version <= BASE).map(({ version }) => version));
 
   await applyMigrations(db.url);
-  const again = await look(db);
+  const again = await catalogOf(db);
   expect({ left: onlyIn(again.facts, head.facts), missing: onlyIn(head.facts, again.facts) }).toEqual({
     left: [],
     missing: [],

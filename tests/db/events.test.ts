@@ -198,7 +198,7 @@ describe("a delivery", () => {
     expect(await claim()).toEqual([]);
   });
 
-  test("whose holder dies is due again when the lease ends, and the dead one changes nothing any more", async () => {
+  test("whose holder dies is due again when the lease ends, and the one that died changes nothing any more", async () => {
     await consumer("one");
     await emit("x");
     const [frozen] = await claim();
@@ -285,8 +285,8 @@ describe("a delivery", () => {
     await emit("b");
     const [first, second] = await claim();
     // Two tell so at the same time, on connections of their own.
-    const told = await Promise.all([done(first!, "gone"), done(second!, "gone")]);
-    expect(told.sort()).toEqual(["dropped", "lost"]);
+    const answers = await Promise.all([done(first!, "gone"), done(second!, "gone")]);
+    expect(answers.sort()).toEqual(["dropped", "lost"]);
     expect(await states()).toEqual({ a: "dropped", b: "dropped" });
     expect(await emit("c")).toBeNull();
     expect(await sql`select kind, subject from eve.alerts where closed_at is null`).toEqual([
@@ -353,8 +353,8 @@ describe("a dead letter", () => {
     await exhaust(1);
     await exhaust(1);
     const [first] = await letters();
-    const [told] = await sql`select public.eve_dead_letters_replay(${[first!.id]}) as told`;
-    expect(told!.told).toEqual({ replayed: 1 });
+    const [answers] = await sql`select public.eve_dead_letters_replay(${[first!.id]}) as answers`;
+    expect(answers!.answers).toEqual({ replayed: 1 });
     expect(await open()).toHaveLength(1);
     const [again] = await claim();
     expect(again).toMatchObject({ attempt: 1, event: { id: ids[0] } });
@@ -369,12 +369,12 @@ describe("a dead letter", () => {
     await consumer("one", { retry: [] });
     await emit("x");
     await exhaust(1);
-    const told = await Promise.all(
+    const answers = await Promise.all(
       [1, 2, 3].map(async () =>
-        (await sql`select public.eve_dead_letters_replay() as told`)[0]!.told.replayed
+        (await sql`select public.eve_dead_letters_replay() as answers`)[0]!.answers.replayed
       ),
     );
-    expect(told.sort()).toEqual([0, 0, 1]);
+    expect(answers.sort()).toEqual([0, 0, 1]);
     expect(await claim()).toHaveLength(1);
   });
 
@@ -416,8 +416,10 @@ describe("a dead letter", () => {
     await emit("x");
     await exhaust(1);
     await sql`update eve.event_consumers set is_active = false`;
-    expect((await sql`select public.eve_dead_letters_replay() as told`)[0]!.told).toEqual({ replayed: 0 });
-    expect((await sql`select public.eve_dead_letters_drop() as told`)[0]!.told).toEqual({ dropped: 1 });
+    expect((await sql`select public.eve_dead_letters_replay() as answers`)[0]!.answers).toEqual({
+      replayed: 0,
+    });
+    expect((await sql`select public.eve_dead_letters_drop() as answers`)[0]!.answers).toEqual({ dropped: 1 });
     expect(await states()).toEqual({ x: "dropped" });
     expect(await open()).toEqual([]);
   });
@@ -441,14 +443,14 @@ describe("a job", () => {
     await jobs.complete([held[0]]);
     await jobs.fail(held[1], "upstream_unavailable", false);
     await jobs.cancel([ids[2]], mine);
-    const told = await claim(100);
-    expect(told.map((one) => `${one.consumer} ${one.event.type} ${one.event.subject}`).sort()).toEqual([
+    const answers = await claim(100);
+    expect(answers.map((one) => `${one.consumer} ${one.event.type} ${one.event.subject}`).sort()).toEqual([
       `mine eve.job.cancelled.v1 ${ids[2]}`,
       `mine eve.job.failed.v1 ${ids[1]}`,
       `mine eve.job.succeeded.v1 ${ids[0]}`,
       `webhook:${named} eve.job.succeeded.v1 ${ids[0]}`,
     ]);
-    expect(told.find(({ event }) => event.subject === ids[1])!.event).toMatchObject({
+    expect(answers.find(({ event }) => event.subject === ids[1])!.event).toMatchObject({
       data: {
         job_id: ids[1],
         kind: "llm",
@@ -470,17 +472,17 @@ describe("an alert", () => {
     await openIt();
     await sql`update eve.alerts set closed_at = eve.clock()`;
     await sql`update eve.alerts set closed_at = eve.clock()`;
-    const told = await claim();
-    expect(told.map(({ event }) => [event.type, event.subject])).toEqual([
+    const answers = await claim();
+    expect(answers.map(({ event }) => [event.type, event.subject])).toEqual([
       ["eve.alert.opened.v1", "model_vanished m"],
       ["eve.alert.closed.v1", "model_vanished m"],
     ]);
-    expect(told[0]!.event).toMatchObject({
+    expect(answers[0]!.event).toMatchObject({
       data: { kind: "model_vanished", severity: "warning", subject: "m" },
     });
   });
 
-  test("about dead letters that cannot be delivered either does not go round in a circle", async () => {
+  test("about dead letters that cannot be delivered either does not repeat for ever", async () => {
     await consumer("one", { types: ["*"], retry: [] });
     await emit("x");
     for (let round = 0; round < 5; round++) {

@@ -171,7 +171,7 @@ describe("no job is lost, answered twice, sent after it was cancelled or begun b
     }, { killed: 1 }],
   ])("%s", async (_, chaos, least) => {
     const { faults, ...played } = await play(chaos);
-    // For whoever asked for more by name.
+    // For those who asked for more by name.
     if (Deno.env.has("EVE_JOB_CRASHES")) console.log(JSON.stringify({ jobs: chaos.jobs, ...played }));
     expect(faults).toEqual([]);
     for (const [what, times] of Object.entries(least)) {

@@ -168,7 +168,7 @@ describe("keys whose secret is stored here", () => {
     expect(await state()).toEqual([{ is_active: false, blocked_reason: null }]);
   });
 
-  test("it goes with its row, and where its row names an Edge secret, by whoever changes that", async () => {
+  test("it goes with its row, and where its row names an Edge secret, by anyone who changes that", async () => {
     const one = await add("first", secret("firstsecret"));
     await change(one.id, {}, { env_var_name: "GOOGLE_API_KEY_7" });
     expect(await stored()).toEqual([]);

@@ -660,7 +660,7 @@ describe("with S3", () => {
     // Nobody has asked it anything yet: an address is signed here.
     const first = await announce("first");
     expect(first.upload.url).toContain("bucket.example");
-    // Whoever cannot send it there sends it through the function.
+    // A caller who cannot send it there sends it through the function.
     expect(await ask("POST", "/v1/media", asType("image/png", png("first")))).toMatchObject({
       status_code: 201,
       stored_in: "postgres",

@@ -362,10 +362,10 @@ describe("in an emergency", () => {
     return object.sha256;
   }
   const pages = async () =>
-    (await sql`select url, html_sha256 is null as is_let_go from public.crawl_pages order by url`)
-      .map(({ url, is_let_go }) => `${url} ${is_let_go}`);
+    (await sql`select url, html_sha256 is null as is_released from public.crawl_pages order by url`)
+      .map(({ url, is_released }) => `${url} ${is_released}`);
 
-  test("fetched pages let go of their files too, those first that nobody has asked for in the longest time", async () => {
+  test("fetched pages release their files too, those first that nobody has asked for in the longest time", async () => {
     await empty(sql, "public.crawl_pages");
     await fetched("a");
     const shared = await fetched("s");
@@ -533,7 +533,7 @@ describe("the comparison with the bucket", () => {
         headers: { "content-type": "application/json" },
       });
 
-    test("is taken again from whoever uploads it, with its key and its uses", async () => {
+    test("is taken again from anyone who uploads it, with its key and its uses", async () => {
       const { object } = await lost();
       expect(await row()).toEqual([{ ...whole, is_missing: true }]);
       expect(await upload("lost")).toMatchObject({ created: true, object: { s3_key: object.s3_key } });

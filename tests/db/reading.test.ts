@@ -355,8 +355,8 @@ describe("requests", () => {
       state: "succeeded",
       attempts: 2,
       tries: [
-        { attempt: 1, outcome: "failed", blame: "key", upstream_status: 400 },
-        { attempt: 2, outcome: "succeeded", blame: null, input_tokens: 90 },
+        { attempt: 1, outcome: "failed", fault: "key", upstream_status: 400 },
+        { attempt: 2, outcome: "succeeded", fault: null, input_tokens: 90 },
       ],
       capture: { prompt: { contents: "hello" } },
     });

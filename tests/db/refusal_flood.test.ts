@@ -55,7 +55,7 @@ async function refuse(
 }
 
 /** What the sums, the metrics, the doctor and the report say was refused. */
-async function told(): Promise<Record<string, number>> {
+async function counted(): Promise<Record<string, number>> {
   await clock.advance(1);
   await sql`select public.eve_rollup()`;
   await sql`select public.eve_metrics_count()`;
@@ -91,7 +91,7 @@ test("[security.refusal-flood] ten thousand in a minute leave as many rows as th
   await refuse(FLOOD, "m", null);
   expect(await kept()).toBe(RATE);
   expect((await sql`select from eve.refusal_counts`).length).toBe(1);
-  expect(await told()).toEqual(everywhere(FLOOD));
+  expect(await counted()).toEqual(everywhere(FLOOD));
 });
 
 test("[security.refusal-flood] a revoked token's are counted likewise, and random names are one row of the counts and of the sums", async () => {
@@ -104,7 +104,7 @@ test("[security.refusal-flood] a revoked token's are counted likewise, and rando
   expect(await sql`select code, model, times::integer from eve.refusal_counts`).toEqual([
     { code: "token_revoked", model: "(unknown)", times: 500 - RATE },
   ]);
-  expect(await told()).toEqual(everywhere(500));
+  expect(await counted()).toEqual(everywhere(500));
   expect(await sql`select distinct model from eve.usage_days`).toEqual([{ model: "(unknown)" }]);
   expect(await sql`select distinct labels ->> 'model' as model from eve.metric_counters`).toEqual([
     { model: "unknown" },
@@ -116,7 +116,7 @@ test("names that no model has are one row of the sums, whatever they were refuse
   await sql`update eve.consumers set models = '{m}' where name = 'bot'`;
   await refuse(20, "not-allowed-#", bot);
   expect(await sql`select distinct code from eve.refusals`).toEqual([{ code: "model_not_allowed" }]);
-  await told();
+  await counted();
   expect(await sql`select model, refused::integer from eve.usage_days`).toEqual([
     { model: "(unknown)", refused: 20 },
   ]);
@@ -130,7 +130,7 @@ test("a flood of one consumer hides nobody else's refusal, and every minute star
   await clock.advance(60_000);
   await refuse(RATE, "m", null);
   expect(await kept()).toBe(2 * RATE + 1);
-  expect(await told()).toEqual(everywhere(200 + 1 + RATE));
+  expect(await counted()).toEqual(everywhere(200 + 1 + RATE));
 });
 
 test("the rate is a setting: none are kept with 0", async () => {
@@ -138,7 +138,7 @@ test("the rate is a setting: none are kept with 0", async () => {
   try {
     await refuse(50, "m", null);
     expect(await kept()).toBe(0);
-    expect(await told()).toEqual(everywhere(50));
+    expect(await counted()).toEqual(everywhere(50));
   } finally {
     await sql`update eve.settings set value = ${RATE} where name = 'refusals_kept_a_minute'`;
   }
@@ -152,7 +152,7 @@ test("callers at the same time stay within the rate, and none is counted twice",
     await pool.end();
   }
   expect(await kept()).toBe(RATE);
-  expect(await told()).toEqual(everywhere(200));
+  expect(await counted()).toEqual(everywhere(200));
 });
 
 test("a flood opens the alert about refusals as rows would", async () => {

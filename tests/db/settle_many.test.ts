@@ -23,7 +23,7 @@ afterAll(() => database?.drop());
 beforeEach(() => clearLedger(database.sql));
 
 /** As the ledger sends it. */
-interface Told {
+interface Settlement {
   request_no: number;
   attempt: number;
   outcome: "succeeded" | "failed" | "cancelled";
@@ -39,7 +39,7 @@ interface Told {
   result: unknown;
 }
 
-const told = (grant: Answer, more: Partial<Told> = {}): Told => ({
+const settlementOf = (grant: Answer, more: Partial<Settlement> = {}): Settlement => ({
   request_no: Number(grant.request_no),
   attempt: grant.attempt,
   outcome: "succeeded",
@@ -56,12 +56,15 @@ const told = (grant: Answer, more: Partial<Told> = {}): Told => ({
   ...more,
 });
 
-async function settleMany(sql: postgres.Sql, settlements: Told[]): Promise<({ status: string } | null)[]> {
+async function settleMany(
+  sql: postgres.Sql,
+  settlements: Settlement[],
+): Promise<({ status: string } | null)[]> {
   const [row] = await sql`select public.eve_settle_many(${sql.json(settlements as never)}) as answer`;
   return row!.answer;
 }
 
-async function settleOne(sql: postgres.Sql, one: Told): Promise<void> {
+async function settleOne(sql: postgres.Sql, one: Settlement): Promise<void> {
   await sql`
     select public.eve_settle(
       ${one.request_no}, ${one.attempt}, ${one.outcome}, ${one.final}, ${one.dispatched}, ${one.input_tokens},
@@ -143,7 +146,7 @@ describe("eve_settle_many", () => {
     const { consumerId, tokenId } = await world();
     const random = numbers(seed);
     const upTo = (end: number) => Math.floor(random.next().value * end);
-    const settlements: Told[] = [];
+    const settlements: Settlement[] = [];
     for (let n = 0; n < 40; n++) {
       const scoped = upTo(3);
       const options: ReserveOptions = {
@@ -157,14 +160,17 @@ describe("eve_settle_many", () => {
       let grant = await reserve(sql, `r${n}`, options);
       if (upTo(4) === 0) {
         // An answer that was none; the request goes on with its second attempt.
-        await settleOne(sql, told(grant, { outcome: "failed", final: false, input_tokens: 5 + upTo(40) }));
+        await settleOne(
+          sql,
+          settlementOf(grant, { outcome: "failed", final: false, input_tokens: 5 + upTo(40) }),
+        );
         grant = await reserve(sql, `r${n}`, { ...options, attempt: 2 });
       }
       expect(grant).toMatchObject({ status: "granted" });
       await clock.advance(upTo(4_000));
       if (upTo(10) === 0) continue; // Still running.
       const input = upTo(4) === 0 ? null : upTo(80);
-      settlements.push(told(grant, {
+      settlements.push(settlementOf(grant, {
         outcome: (["succeeded", "succeeded", "failed", "cancelled"] as const)[upTo(4)],
         input_tokens: input,
         output_tokens: input === null || upTo(3) === 0 ? null : upTo(50),
@@ -178,11 +184,11 @@ describe("eve_settle_many", () => {
     const singly = await after(async (sql) => {
       for (const one of settlements) await settleOne(sql, one);
     });
-    const together = await after(async (sql) => {
+    const inOneList = await after(async (sql) => {
       expect(await settleMany(sql, settlements)).toEqual(settlements.map(() => ({ status: "settled" })));
     });
-    expect(together).toEqual(singly);
-    expect(together["eve.requests"]).toHaveLength(settlements.length);
+    expect(inOneList).toEqual(singly);
+    expect(inOneList["eve.requests"]).toHaveLength(settlements.length);
   });
 
   test("what does not simply end is left to eve_settle, and holds up nobody", async () => {
@@ -191,15 +197,15 @@ describe("eve_settle_many", () => {
     const grants = [];
     for (let n = 0; n < 6; n++) grants.push(await reserve(sql, `r${n}`));
     const [good, between, unsent, blocking, settled, another] = grants;
-    await settleOne(sql, told(settled));
+    await settleOne(sql, settlementOf(settled));
     const answers = await settleMany(sql, [
-      told(blocking, { block: { scope: "lane", for_ms: 1_000 } }),
-      told(good),
-      told(between, { final: false }),
-      told(unsent, { dispatched: false }),
-      told(settled),
-      told({ request_no: 999_999_999, attempt: 1 }),
-      told(another, { attempt: 2 }),
+      settlementOf(blocking, { block: { scope: "lane", for_ms: 1_000 } }),
+      settlementOf(good),
+      settlementOf(between, { final: false }),
+      settlementOf(unsent, { dispatched: false }),
+      settlementOf(settled),
+      settlementOf({ request_no: 999_999_999, attempt: 1 }),
+      settlementOf(another, { attempt: 2 }),
     ]);
     expect(answers).toEqual([null, { status: "settled" }, null, null, null, null, null]);
     const running = await sql`select request_id from eve.inflight order by request_no`;
@@ -231,7 +237,7 @@ describe("eve_settle_many", () => {
               ...(n > 2 && { consumerId, tokenId, maxOutput: 100 }),
             })),
         );
-        const list = grants.map((grant) => told(grant, { input_tokens: 30 }));
+        const list = grants.map((grant) => settlementOf(grant, { input_tokens: 30 }));
         // In any order: the function has its own.
         if (round % 2 === 0) list.reverse();
         for (const answer of await settleMany(sql, list)) if (answer?.status !== "settled") undetected++;
@@ -254,8 +260,8 @@ test("what upstream calls the end of an answer is kept to 100 characters, settle
   await addKey(sql, "one");
   const long = "X".repeat(10_000);
   const [one, listed] = [await reserve(sql, "one"), await reserve(sql, "two")];
-  await settleOne(sql, told(one, { finish_reason: long }));
-  await settleMany(sql, [told(listed, { finish_reason: long })]);
+  await settleOne(sql, settlementOf(one, { finish_reason: long }));
+  await settleMany(sql, [settlementOf(listed, { finish_reason: long })]);
   const kept = await sql`select length(finish_reason) as characters from eve.requests`;
   expect(kept.map(({ characters }) => characters)).toEqual([100, 100]);
 });

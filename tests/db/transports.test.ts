@@ -110,7 +110,10 @@ describe.each(["rest", "direct", "direct behind a pooler"])("over %s", (name) =>
       waitMs: 0,
       capture: false,
     });
-    expect(grant.key).toMatchObject({ alias: "one", envVarName: "GOOGLE_API_KEY" });
+    expect(grant.key).toMatchObject({
+      alias: "one",
+      source: { kind: "environment", name: "GOOGLE_API_KEY" },
+    });
     const [row] = await database
       .sql`select metadata, trace_id from eve.inflight where request_no = ${grant.requestNo}`;
     expect(row).toEqual({ metadata, trace_id: "пример" });

@@ -26,7 +26,7 @@ beforeEach(async () => {
     insert into eve.consumers (name, kind, requests_per_day, tokens_per_day) values ('bot', 'service', 100, 100000)
     returning id`;
   consumer = row!.id;
-  // Draws up the routes, so that the short way is taken.
+  // Draws up the routes, so that the fast path is taken.
   await reserve("first");
   await sql`select public.eve_settle(request_no, 1::smallint, 'cancelled', dispatched => false) from eve.inflight`;
 });
@@ -188,10 +188,10 @@ describe("[edge.unheard] the deadline", () => {
           )
         )),
     ) as Answer[];
-    const told = answers.flatMap((answer, n) => answer.status === "granted" ? [`r${n}`] : []).sort();
-    expect(told).toEqual(deadlines.flatMap((_, n) => n % 2 === 0 ? [] : [`r${n}`]).sort());
+    const heard = answers.flatMap((answer, n) => answer.status === "granted" ? [`r${n}`] : []).sort();
+    expect(heard).toEqual(deadlines.flatMap((_, n) => n % 2 === 0 ? [] : [`r${n}`]).sort());
     const running = await sql`select request_id from eve.inflight order by request_id collate "C"`;
-    expect(running.map(({ request_id }) => request_id)).toEqual(told);
+    expect(running.map(({ request_id }) => request_id)).toEqual(heard);
     expect(await books()).toMatchObject({ running: 25, starts: 25, day_starts: 25 });
   });
 

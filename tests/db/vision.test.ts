@@ -248,10 +248,10 @@ describe("results", () => {
       tokens: 400,
       decision: { reason: "usual" },
     });
-    const told = await sql`select data from eve.events`;
-    expect(told).toHaveLength(1);
-    expect(told[0]!.data).toMatchObject({ status: "done", tokens: 400, trace_id: TRACE });
-    expect(Object.keys(told[0]!.data).toSorted()).toEqual(documented("vision.analyzed.v1"));
+    const emitted = await sql`select data from eve.events`;
+    expect(emitted).toHaveLength(1);
+    expect(emitted[0]!.data).toMatchObject({ status: "done", tokens: 400, trace_id: TRACE });
+    expect(Object.keys(emitted[0]!.data).toSorted()).toEqual(documented("vision.analyzed.v1"));
     const search = async (query: string | null, label: string | null = null, tenant: string | null = null) =>
       (await only(
         sql`select public.eve_vision_search(${json(PROJECT)}, ${tenant}, ${query}, ${label}) as answer`,

@@ -51,7 +51,7 @@ const spent = async (tenant: string) =>
     from eve.vision_spending where tenant_id = ${tenant} and provider = '*' and period = 'month'`)[0];
 
 test(
-  "each is looked at once and written once, whoever dies meanwhile; the same again costs nothing; tenants are apart",
+  "each is looked at once and written once, no matter which worker dies; the same again costs nothing; tenants are apart",
   async () => {
     const { platform } = vision;
     const pictures = await realPictures(MANY);
@@ -110,10 +110,10 @@ test(
     );
     expect(analysed.length).toBeGreaterThan(MANY / 3);
     // Each is told once.
-    const told = await db
+    const given = await db
       .sql`select data ->> 'enrichment_id' as id from eve.events where type = 'vision.analyzed.v1' and data ->> 'status' <> 'failed'`;
-    expect(told.map(({ id }) => id).toSorted()).toEqual(first.map(({ id }) => id).toSorted());
-    // No step has two answers that were paid for: whoever comes after a death is given the first one again.
+    expect(given.map(({ id }) => id).toSorted()).toEqual(first.map(({ id }) => id).toSorted());
+    // No step has two answers that were paid for: who comes after a death is given the first one again.
     expect(
       await db.sql`
       select substr(request_id, 1, 45) as step, count(*)::int as times from eve.requests
@@ -139,7 +139,7 @@ test(
     const alike = open.filter(({ state, is_alike }) => state === "succeeded" && is_alike).length;
     expect(open.length - alike).toBeLessThanOrEqual(lost.length);
     expect(before.pictures).toBeGreaterThanOrEqual(analysed.length);
-    // A worker that died between its result and its job's end has been paid for too; whoever came after it found the result kept.
+    // A worker that died between its result and its job's end has been paid for too; the next one found the result kept.
     const kept = first.filter(({ same_as, from_cache }) => !same_as && from_cache).length;
     expect(before.pictures).toBeLessThanOrEqual(analysed.length + kept + lost.length);
     const paid = analysed.reduce((sum, { tokens }) => sum + Number(tokens), 0);

@@ -154,15 +154,15 @@ function clientsIn(opening: () => Promise<OpenPage>): void {
       const { OpenAI } = globalThis as unknown as Packages;
       const client = (apiKey: string) =>
         new OpenAI({ apiKey, baseURL: `${address}/openai/v1`, dangerouslyAllowBrowser: true });
-      const told = ({ status, code, requestID }: InstanceType<typeof OpenAI.APIError>) => ({
+      const errorOf = ({ status, code, requestID }: InstanceType<typeof OpenAI.APIError>) => ({
         status,
         code,
         requestID,
       });
       const messages = [{ role: "user" as const, content: "Hello" }];
       return [
-        await client("wrong").chat.completions.create({ model, messages }).then(() => null, told),
-        await client(key).files.delete("file-1").then(() => null, told),
+        await client("wrong").chat.completions.create({ model, messages }).then(() => null, errorOf),
+        await client(key).files.delete("file-1").then(() => null, errorOf),
       ];
     });
     expect(refused).toEqual({ status: 401, code: "invalid_api_key", requestID: expect.any(String) });

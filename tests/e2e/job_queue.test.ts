@@ -33,7 +33,7 @@ const queue = async (body: Record<string, unknown>, key = stack.keys.secret) =>
 const jobs = (path: string, { key = stack.keys.secret, method = "GET" } = {}) =>
   fetch(`${stack.url}/functions/v1/llm-invoke/jobs${path}`, { method, headers: { apikey: key } });
 const job = async (path: string, options = {}) => (await said(await jobs(path, options))).job;
-/** The emulator's own side: what it saw, or that it begins anew. */
+/** The emulator's own side: what it saw, or that it begins again. */
 // deno-lint-ignore no-explicit-any -- JSON whose fields the tests look at.
 async function control(action: "GET requests" | "POST reset"): Promise<any> {
   const [method, path] = action.split(" ");
@@ -269,7 +269,7 @@ describe("workers that die", () => {
         // In the middle of calls.
         await until(async () => (await sql`select from eve.inflight where state = 'reserved'`).length > 0);
         await trouble.run({ stack, sql, random: Math.random });
-        // The leases end at once, and not in half a minute: whoever still runs is one that was away for longer.
+        // The leases end at once, and not in half a minute: what still runs was away for longer.
         await insist(() => sql`update eve.jobs set lease_until = now() where lease_until is not null`);
         await insist(() => sql`delete from eve.job_workers`);
       }

@@ -212,7 +212,7 @@ describe("what is SQL", () => {
       gone.abort();
       expect(await asked).toBe("gone");
     } finally {
-      await held.letGo();
+      await held.release();
     }
     await until(async () => (await logged("rollup"))[0]?.ended);
     expect(await logged("rollup")).toMatchObject([{ status: "succeeded" }]);

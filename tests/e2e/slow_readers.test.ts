@@ -21,12 +21,12 @@ let sql: postgres.Sql;
 let upstream: Deno.HttpServer<Deno.NetAddr>;
 /** Of the stream under way. */
 let sent = 0;
-let letGo = Promise.withResolvers<void>();
+let released = Promise.withResolvers<void>();
 
 beforeAll(async () => {
   upstream = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, () => {
     sent = 0;
-    letGo = Promise.withResolvers();
+    released = Promise.withResolvers();
     const text = "событие ".repeat(FRAME_CHARS / 8);
     const frame = (rest: object) =>
       new TextEncoder().encode(
@@ -43,7 +43,7 @@ beforeAll(async () => {
         controller.enqueue(frame({ finishReason: "STOP" }));
         controller.close();
       },
-      cancel: () => letGo.resolve(),
+      cancel: () => released.resolve(),
     }, { highWaterMark: 1 });
     return new Response(body, { headers: { "content-type": "text/event-stream" } });
   });
@@ -55,7 +55,7 @@ afterAll(async () => {
   await stack?.stop();
   await upstream?.shutdown();
 });
-afterEach(() => letGo.resolve());
+afterEach(() => released.resolve());
 
 async function residentBytes(): Promise<number | null> {
   const pid = stack.functions.get("llm-invoke")!.pid;
@@ -96,7 +96,7 @@ describe.each([
 
     leaving.abort();
     await reader.cancel().catch(() => {});
-    await letGo.promise;
+    await released.promise;
     const open = async () => (await sql`select count(*)::int as n from eve.inflight`)[0]!.n;
     await expect.poll(open).toBe(0);
     const [attempt] = await sql`

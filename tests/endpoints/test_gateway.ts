@@ -140,16 +140,16 @@ export const BUSY_FOR_A_SECOND: FaultSpec = {
 };
 
 /** Upstream has noticed that nobody listens any more, and the books say so. */
-export const leftEarly = (gateway: TestGateway) => letGo(gateway, "streams");
+export const leftEarly = (gateway: TestGateway) => upstreamNoticed(gateway, "streams");
 
 /** A client leaves while upstream has not said a word yet: upstream notices, and the books say so. */
 export async function leftWaiting(gateway: TestGateway, leave: () => void): Promise<void> {
   await until(async () => (await gateway.stats()).inFlight === 1, "upstream was not called");
   leave();
-  await letGo(gateway, "waiting");
+  await upstreamNoticed(gateway, "waiting");
 }
 
-async function letGo(gateway: TestGateway, when: "streams" | "waiting"): Promise<void> {
+async function upstreamNoticed(gateway: TestGateway, when: "streams" | "waiting"): Promise<void> {
   await until(async () => (await gateway.stats()).aborted[when] === 1, "upstream goes on");
   const [request] = await gateway.requests();
   expect(request?.state, "in the books").toBe("cancelled");

@@ -39,10 +39,10 @@ test("[fault.function-killed] the functions host is killed: its calls are lost a
     stillMs: 3_000,
   });
   expect(bench.stack.functions.get("llm-invoke")!.restarts).toBe(1);
-  const told = records.flatMap(({ tries }) => tries).filter((answer) =>
+  const failures = records.flatMap(({ tries }) => tries).filter((answer) =>
     answer.kind === "lost" || (answer.kind === "refused" && answer.code === "worker_unavailable")
   );
-  expect(told.length).toBeGreaterThan(0);
+  expect(failures.length).toBeGreaterThan(0);
   // Afterwards the same load leaves nothing behind.
   const [row] = await bench.site.sql`
     select count(*)::int as n from eve.attempts where outcome = 'expired' and error_code <> 'lease_expired'`;

@@ -95,7 +95,7 @@ export async function survives(
  */
 async function unexplained({ site, terms }: Bench, records: readonly CallRecord[]): Promise<string[]> {
   const rows = await site.sql`select request_id from eve.inflight`;
-  const told = new Set(
+  const heard = new Set(
     records.filter(({ tries }) =>
       tries.some((answer) =>
         answer.kind === "lost" || answer.kind === "left" ||
@@ -103,7 +103,7 @@ async function unexplained({ site, terms }: Bench, records: readonly CallRecord[
       )
     ).map(({ order }) => order.id),
   );
-  return rows.map((row) => row.request_id as string).filter((id) => !told.has(id) && !terms.killed);
+  return rows.map((row) => row.request_id as string).filter((id) => !heard.has(id) && !terms.killed);
 }
 
 /** Resolves when so many tries that begin from now on have had such an answer. */

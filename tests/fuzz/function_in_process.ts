@@ -68,7 +68,7 @@ export function functionInProcess(provider: ProviderName, upstream: typeof fetch
         Promise.resolve(grant({
           attempt: input.attempt,
           requestNo: ++attempt,
-          key: { id: "key-a", alias: "demo-a", envVarName: "KEY_A", provider },
+          key: { id: "key-a", alias: "demo-a", source: { kind: "environment", name: "KEY_A" }, provider },
         })),
       settle: () => Promise.resolve("settled"),
       models: () => Promise.resolve([]),

@@ -78,7 +78,7 @@ export async function reserveMany(
  * `reserve`, for callers who are there at the same moment in lists of up to `most`, each over a connection of its own; what
  * is not granted so is asked for one by one.
  */
-export function gathered(most: number): typeof reserve {
+export function inLists(most: number): typeof reserve {
   let waiting: { call: { requestId: string } & ReserveOptions; resolve: (answer: Answer) => void }[] = [];
   return async (sql, requestId, options = {}) => {
     const answer = await new Promise<Answer>((resolve, reject) => {

@@ -179,7 +179,7 @@ export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): 
   const starts: { lane: string; class: string; startMs: number; name: string; round: number }[] = [];
 
   /** @param since the round in which it came; null: not looked at for its place in the line */
-  const told = (answer: Answer, name: string, options: ReserveOptions, since: number | null) => {
+  const noteAnswer = (answer: Answer, name: string, options: ReserveOptions, since: number | null) => {
     if (answer.status === "granted") {
       const { consumerId, tokenId, maxOutput } = options;
       granted.push({ ...answer, name, scope: { consumerId, tokenId, maxOutput } });
@@ -214,7 +214,7 @@ export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): 
       try {
         const answer = await ask(sql, name, { ...options, attempt, requestNo });
         if (String(answer.lane_id) !== lane) leftLine.add(name);
-        told(answer, name, options, since);
+        noteAnswer(answer, name, options, since);
       } catch (error) {
         // The sweep closed the request: its caller came much too late.
         if ((error as { code?: string }).code !== "EV404") throw error;
@@ -235,7 +235,7 @@ export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): 
             maxOutput: op.maxOutput,
             ...scope,
           };
-          told(await ask(sql, name, options), name, options, round);
+          noteAnswer(await ask(sql, name, options), name, options, round);
           return;
         }
         if (!picked) return;
@@ -267,7 +267,7 @@ export async function play(plan: Plan, { sql, clock, ...options }: RunOptions): 
               maxWaitMs: op.maxWaitMs,
               ...picked.scope,
             };
-            told(await ask(sql, picked.name, options), picked.name, options, null);
+            noteAnswer(await ask(sql, picked.name, options), picked.name, options, null);
           } catch (error) {
             // The sweep closed the request between the two calls.
             if ((error as { code?: string }).code !== "EV404") throw error;

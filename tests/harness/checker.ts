@@ -232,8 +232,8 @@ export async function checkBudgets(sql: postgres.Sql, reserved?: Map<string, num
     const requestNo = String(row.request_no);
     const spender = spenders.get(requestNo);
     if (spender === undefined) continue;
-    const told = row.total_tokens ?? Number(row.tokens_booked) + (row.output_booked ?? 0);
-    add(requestNo, row.attempt, row.dispatched ? told : 0);
+    const spent = row.total_tokens ?? Number(row.tokens_booked) + (row.output_booked ?? 0);
+    add(requestNo, row.attempt, row.dispatched ? spent : 0);
     const [day, token] = keysOf(spender);
     if (row.dispatched || row.attempt > 1) count(requestNo, day!);
     // A token is charged for what it gave up, too.

@@ -173,7 +173,7 @@ export class World {
             set status = 'done', labels = ${found.labels}, same_as = ${found.sameAs},
               vision_description = ${found.description}, analyzed_at = ${at}
             where post_id = ${post.id} and file_sha256 = ${sha} returning id`;
-          await sql`select eve.vision_told(${row!.id})`;
+          await sql`select eve.vision_emit(${row!.id})`;
         });
         return;
       }

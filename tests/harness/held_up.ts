@@ -9,7 +9,7 @@ export interface HeldUp {
   /** Resolves once a statement stands there. */
   arrived(): Promise<void>;
   /** Lets all of them go on, and removes the trigger. */
-  letGo(): Promise<void>;
+  release(): Promise<void>;
 }
 
 /**
@@ -39,7 +39,7 @@ export async function holdUp(url: string, when: string, only = "true"): Promise<
             and database = (select oid from pg_catalog.pg_database where datname = current_database())`;
         return waiting.length > 0;
       }, "no statement came to the trigger"),
-    async letGo() {
+    async release() {
       await sql`select pg_advisory_unlock_all()`;
       await sql.unsafe(`drop trigger held_up on ${table}; drop function public.held_up()`).simple();
       await sql.end();

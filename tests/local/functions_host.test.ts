@@ -189,11 +189,11 @@ describe("a function", () => {
   });
 
   test("finishes its background work when it is asked to end", async () => {
-    let told = 0;
+    let requests = 0;
     const begun = Promise.withResolvers<void>();
     const mayGoOn = Promise.withResolvers<void>();
     const listener = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async () => {
-      told++;
+      requests++;
       begun.resolve();
       await mayGoOn.promise;
       return new Response();
@@ -204,7 +204,7 @@ describe("a function", () => {
     const restarted = functions.get("echo")!.restart();
     mayGoOn.resolve();
     await restarted;
-    expect(told).toBe(2);
+    expect(requests).toBe(2);
     await listener.shutdown();
   });
 });

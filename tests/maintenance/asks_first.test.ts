@@ -70,7 +70,7 @@ async function answer(operation: string, { channels = [] as string[], settled = 
       for (;;) {
         const [claimed] = await sql`select public.eve_alert_claim(${channel}) as message`;
         if (claimed!.message === null) break;
-        await sql`select public.eve_alert_told(${claimed!.message.delivery_id}, ${settled}, ${
+        await sql`select public.eve_alert_done(${claimed!.message.delivery_id}, ${settled}, ${
           settled ? null : "no"
         })`;
         if (!settled) break;

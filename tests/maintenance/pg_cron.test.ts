@@ -135,8 +135,8 @@ describe.skipIf(!hasPgCron())("pg_cron", () => {
   });
 });
 
-async function eventually<T>(look: () => Promise<T | undefined>): Promise<T> {
+async function eventually<T>(probe: () => Promise<T | undefined>): Promise<T> {
   let seen: T | undefined;
-  await until(async () => (seen = await look().catch(() => undefined)) !== undefined, "pg_cron ran nothing");
+  await until(async () => (seen = await probe().catch(() => undefined)) !== undefined, "pg_cron ran nothing");
   return seen!;
 }

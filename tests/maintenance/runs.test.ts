@@ -92,7 +92,7 @@ describe("the log", () => {
         where datname = current_database() and query like '%eve_maintenance_step%' and pid <> pg_backend_pid()`;
       expect(await stepping).toMatchObject({ status: "failed", error: expect.stringContaining("57014") });
     } finally {
-      await held.letGo();
+      await held.release();
     }
     expect(await lastLogged(sql, "retention")).toEqual(expectedLog({ status: "failed" }));
     expect(await usageLeft()).toBe(10);
@@ -142,7 +142,7 @@ describe("two runs", () => {
       await held.arrived();
       expect(await begin(sql, "retention")).toMatchObject({ status: "skipped" });
     } finally {
-      await held.letGo();
+      await held.release();
     }
     expect(await stepping).toMatchObject({ count: 10 });
   });
@@ -201,7 +201,7 @@ describe("a run that dies", () => {
       expect(await cron.ended).toBe("killed");
       await cron.close();
     } finally {
-      await held.letGo();
+      await held.release();
     }
 
     const left = await usageLeft();

@@ -651,7 +651,7 @@ eve_gateway.EveGateway().map({prompts!r}, concurrency=1, journal={str(journal)!r
             EveGateway(secret=NOTEBOOK).generate("hi")
         self.assertEqual((raised.exception.code, raised.exception.status), ("invalid_client", 401))
 
-    @unittest.skipUnless(os.environ.get("EVE_TEST_STREAM"), "this gateway's native door does not stream")
+    @unittest.skipUnless(os.environ.get("EVE_TEST_STREAM"), "this gateway's native endpoint does not stream")
     def test_a_stream(self) -> None:
         self.assertTrue("".join(self.eve.stream("Tell a short story")))
 

@@ -7,7 +7,7 @@ const LARGE_BYTES = 9_000_000;
 const VICTIM_CALLS = 10;
 /** What a hosted function has, in all. */
 const HOSTED_BYTES = 256 * 1024 * 1024;
-const LOOK_EVERY_MS = 20;
+const SAMPLE_EVERY_MS = 20;
 const BUSY_MACHINE_MS = 240_000;
 
 vi.setConfig({ testTimeout: BUSY_MACHINE_MS });
@@ -80,7 +80,7 @@ const process = () => {
 /** The most that the function has for itself while it is looked at; 0 where the system does not tell (only Linux does). */
 function watchMemory() {
   let most = 0;
-  const look = () => {
+  const sample = () => {
     try {
       const status = Deno.readTextFileSync(`/proc/${process().pid}/status`);
       most = Math.max(most, 1024 * Number(/^RssAnon:\s+(\d+) kB/m.exec(status)?.[1] ?? 0));
@@ -88,10 +88,10 @@ function watchMemory() {
       // Not on this system, or the process has just ended, which is seen by its number.
     }
   };
-  const timer = setInterval(look, LOOK_EVERY_MS);
+  const timer = setInterval(sample, SAMPLE_EVERY_MS);
   return () => {
     clearInterval(timer);
-    look();
+    sample();
     return most;
   };
 }

@@ -26,18 +26,18 @@ let status = 302;
 /** What came to each of them, headers and body, as one text. */
 const came: { here: string[]; elsewhere: string[] } = { here: [], elsewhere: [] };
 
-async function told(request: Request): Promise<string> {
+async function described(request: Request): Promise<string> {
   return [request.method, request.url, ...[...request.headers].flat(), await request.text()].join("\n");
 }
 
 beforeAll(() => {
   elsewhere = serveFake(async (request) => {
-    came.elsewhere.push(await told(request));
+    came.elsewhere.push(await described(request));
     return Response.json({});
   });
   here = serveFake(async (request) => {
     const { pathname, search } = new URL(request.url);
-    came.here.push(await told(request));
+    came.here.push(await described(request));
     if (pathname === "/token") {
       return Response.json({ access_token: SECRET, expires_at: Date.now() + 1_800_000 });
     }

@@ -125,24 +125,24 @@ function faultsOf({ path, text }: Source): string[] {
   return faults;
 }
 
-/** Files that import each other, directly or through others: each circle once, from its first file on. */
+/** Files that import each other, directly or through others: each cycle once, from its first file on. */
 function circlesIn(sources: readonly Source[]): string[] {
   const imports = new Map(sources.map(({ path, text }) => [
     path,
     importsOf(text).filter((specifier) => specifier.startsWith("."))
       .map((specifier) => new URL(specifier, new URL(path, "file:///")).pathname.slice(1)),
   ]));
-  const circles = new Set<string>();
+  const cycles = new Set<string>();
   const seen = new Set<string>();
   const follow = (path: string, way: readonly string[]) => {
     const from = way.indexOf(path);
-    if (from >= 0) circles.add(way.slice(from).sort().join(" -> "));
+    if (from >= 0) cycles.add(way.slice(from).sort().join(" -> "));
     if (seen.has(path)) return;
     seen.add(path);
     for (const next of imports.get(path) ?? []) follow(next, [...way, path]);
   };
   for (const path of imports.keys()) follow(path, []);
-  return [...circles];
+  return [...cycles];
 }
 
 describe("imports point one way", () => {
@@ -157,11 +157,11 @@ describe("imports point one way", () => {
     expect(sources.flatMap(faultsOf)).toEqual([]);
   });
 
-  test("and in no circle", () => {
+  test("and in no cycle", () => {
     expect(circlesIn(sources)).toEqual([]);
   });
 
-  test("a circle would be found, also one through types alone", () => {
+  test("a cycle would be found, also one through types alone", () => {
     const file = (name: string, other: string) => ({
       path: `shared/providers/${name}.ts`,
       text: `import type { X } from "./${other}.ts";`,

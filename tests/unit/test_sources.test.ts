@@ -49,6 +49,19 @@ describe("ids", () => {
     expect(rows.filter((row) => idsIn(row.split(" | ").at(-1)!).length === 0)).toEqual([]);
   });
 
+  test("stand in every row of docs/guarantees.md, each guarantee's own, or the benchmark that measures it", () => {
+    const { scripts } = JSON.parse(readPage("package.json").text) as { scripts: Record<string, string> };
+    const rows = readPage("docs/guarantees.md").text.split("\n").filter((line) => /^\| G\d+ /.test(line));
+    expect(rows.length).toBeGreaterThanOrEqual(8);
+    const bare = rows.filter((row) => {
+      const [, name, , proof] = row.split(" | ").join("|").split("|").map((cell) => cell.trim());
+      const [bench] = /(?<=`npm run )[\w:]+(?=`)/.exec(proof!) ?? [];
+      return !idsIn(proof!).some((id) => id.startsWith(`${name}.`)) &&
+        (bench === undefined || !(bench in scripts));
+    });
+    expect(bare).toEqual([]);
+  });
+
   test.each([
     ["openai", "tests/endpoints/openai/", 35],
     ["anthropic", "tests/endpoints/anthropic/", 19],

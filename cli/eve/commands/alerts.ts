@@ -84,8 +84,8 @@ function described(alert: AlertDetail): string {
     ["closed", alert.closed_at === null ? "not yet" : instant(alert.closed_at)],
     ["figures", hasFacts(alert.details) ? JSON.stringify(alert.details) : ""],
     ...alert.deliveries.map((one): [string, string] => [
-      "told",
-      [one.channel, one.event, one.state, one.told_at ? instant(one.told_at) : one.last_error].filter(Boolean)
+      "sent",
+      [one.channel, one.event, one.state, one.sent_at ? instant(one.sent_at) : one.last_error].filter(Boolean)
         .join(", "),
     ]),
   ];

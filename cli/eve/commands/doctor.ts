@@ -1,6 +1,6 @@
 import type { Command } from "../command.ts";
 import { type Check, judge, verdict } from "../doctor/checks.ts";
-import { gatherFacts } from "../doctor/facts.ts";
+import { collectFacts } from "../doctor/facts.ts";
 import { EXIT } from "../failure.ts";
 import { bold, dim, green, red, yellow } from "../table.ts";
 
@@ -27,7 +27,7 @@ Green is as it should be, yellow works and wants a look, red does not work. It e
   examples: ["doctor", "doctor --profile production", "doctor --no-call --json"],
   async run(given, around) {
     const connection = around.connect();
-    const facts = await gatherFacts(
+    const facts = await collectFacts(
       connection,
       { testCall: !given.switch("no-call"), model: given.option("model") },
       around,

@@ -1,5 +1,5 @@
 import type { KeyState } from "../../../shared/database/reading.ts";
-import { isStageName } from "../../../shared/stages/stage_name.ts";
+import { secretSourceOf } from "../../../shared/contract/secret_source.ts";
 import type { Command } from "../command.ts";
 import { CliFailure, EXIT } from "../failure.ts";
 import { howToSet, troubleOf } from "../key_advice.ts";
@@ -68,7 +68,7 @@ function verdictOf({ is_active, check }: KeyState): string {
 
 function whatToDo(key: KeyState, url: string): string {
   const { check, env_var_name } = key;
-  const isStages = env_var_name !== null && isStageName(env_var_name);
+  const isStages = env_var_name !== null && secretSourceOf(env_var_name).kind === "stage";
   if (check?.outcome === "secret_missing" && !isStages) return howToSet(key, url);
   return troubleOf(key, url)?.todo ?? (check?.outcome === "unclear" ? "ask again in a while" : "");
 }

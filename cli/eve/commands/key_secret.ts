@@ -1,8 +1,7 @@
 import { forgetSecret, keepSecret, storedSecretsFile } from "../../../local/stored_secrets.ts";
 import { isReservedName } from "../../../shared/runtime/secrets.ts";
 import type { KeyState } from "../../../shared/database/reading.ts";
-import { isStageName } from "../../../shared/stages/stage_name.ts";
-import { isStoredKeyName } from "../../../shared/stages/stored_key_name.ts";
+import { secretSourceOf } from "../../../shared/contract/secret_source.ts";
 import type { Command, CommandDependencies } from "../command.ts";
 import { type Connection, isLoopback } from "../connection.ts";
 import { CliFailure, misuse } from "../failure.ts";
@@ -31,11 +30,13 @@ secret is another one.`,
     const key = await theKey(connection, given.arguments[0]!);
     const called = key.alias ?? key.id;
     const name = key.env_var_name;
-    if (name !== null && isStoredKeyName(name)) return await storeKey(connection, key, around);
+    if (name !== null && secretSourceOf(name).kind === "stored") {
+      return await storeKey(connection, key, around);
+    }
     if (name === null) {
       throw new CliFailure(`The row of ${called} names no secret: set its env_var_name first.`);
     }
-    if (isStageName(name)) throw stagesKey(called);
+    if (secretSourceOf(name).kind === "stage") throw stagesKey(called);
     if (isReservedName(name)) {
       throw new CliFailure(
         `${name}, which the row of ${called} names, is reserved, and never taken for a key: name another in its env_var_name.`,
@@ -99,7 +100,7 @@ has used no less.`,
     const key = await theKey(connection, given.arguments[0]!);
     const called = key.alias ?? key.id;
     const name = key.env_var_name;
-    if (name !== null && isStageName(name)) throw stagesKey(called);
+    if (name !== null && secretSourceOf(name).kind === "stage") throw stagesKey(called);
     if (!given.switch("yes")) {
       throw misuse(
         `This removes the key ${called} for good; the audit and the usage keep what it did, under its id ${key.id}. Say it again with --yes, or use \`keys disable\`.`,
@@ -114,7 +115,7 @@ has used no less.`,
         `${called} was removed. The audit and the usage keep what it did, under its id ${key.id}.`,
         ...(name === null || shared
           ? []
-          : isStoredKeyName(name)
+          : secretSourceOf(name).kind === "stored"
           ? ["Its secret was removed with it."]
           : [whereItsSecretIs(connection, name)]),
       ].join("\n"),

@@ -1,6 +1,6 @@
 import { isReservedName } from "../../../shared/runtime/secrets.ts";
-import { isStoredKeyName } from "../../../shared/stages/stored_key_name.ts";
 import type { KeyState } from "../../../shared/database/reading.ts";
+import { secretSourceOf } from "../../../shared/contract/secret_source.ts";
 import type { Command } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { CliFailure, misuse } from "../failure.ts";
@@ -252,7 +252,7 @@ async function change(
 
 function secretOf({ env_var_name: name }: KeyState): string {
   if (name === null) return red("none");
-  return isStoredKeyName(name) ? dim("in the database") : name;
+  return secretSourceOf(name).kind === "stored" ? dim("in the database") : name;
 }
 
 /** What keeps it from being used, in a word or two. */

@@ -51,7 +51,7 @@ export const requestCommands: Command[] = [
   },
   {
     name: "requests show",
-    summary: "one request with all its attempts, waits, who is to blame, and captured text",
+    summary: "one request with all its attempts, waits, whose fault it is, and captured text",
     about: "By its request_id also one that was refused: why, by which limit, and when.",
     arguments: ["ID"],
     options: { consumer: { value: "NAME", help: "whose request it is, if several used the same id" } },

@@ -37,7 +37,7 @@ const MEASURES = {
 
 export const usageCommand: Command = {
   name: "usage",
-  summary: "what was spent: by day, hour, consumer, model, key or door, with bars",
+  summary: "what was spent: by day, hour, consumer, model, key or endpoint, with bars",
   about:
     "Days are Pacific, as Google's, and so are the hours that are shown; programs get UTC. It first has the sums\n" +
     "brought up to now, so they are of everything that has ended. Sums are of whole hours: what is asked for from the\n" +

@@ -82,7 +82,7 @@ export function refusal(undone: readonly Undone[]): CliFailure {
   return new CliFailure(
     `This would lose rows:
 ${lines.join("\n")}
-Nothing was changed. To let them go, add --drop-data: each is written to a file first, whose path is told.`,
+Nothing was changed. To drop them, add --drop-data: each is written to a file first, whose path is told.`,
   );
 }
 

@@ -180,9 +180,9 @@ async function refuseDangling(transaction: postgres.TransactionSql, tables: stri
   `;
   for (const { child, parent, columns, targets } of keys) {
     const same = columns.map((column, n) => `p.${targets[n]} = c.${column}`).join(" and ");
-    const told = columns.map((column) => `c.${column} is not null`).join(" and ");
+    const isSet = columns.map((column) => `c.${column} is not null`).join(" and ");
     const [found] = await transaction.unsafe(
-      `select count(*)::int as rows from ${child} c where ${told} and not exists (select from ${parent} p where ${same})`,
+      `select count(*)::int as rows from ${child} c where ${isSet} and not exists (select from ${parent} p where ${same})`,
     );
     if (found!.rows > 0) {
       throw new CliFailure(

@@ -1,8 +1,7 @@
 /** The doctor's judgement: facts to green, yellow and red, each with what to do. Pure, so that every red has its test. */
 import { unreleasedMigrations } from "../../../local/unreleased_migrations.ts";
-import { isStageName } from "../../../shared/stages/stage_name.ts";
-import { isStoredKeyName } from "../../../shared/stages/stored_key_name.ts";
 import type { KeyState, ProjectFacts } from "../../../shared/database/reading.ts";
+import { secretSourceOf } from "../../../shared/contract/secret_source.ts";
 import { bytes, counted, duration, instant } from "../table.ts";
 import { isLoopback } from "../connection.ts";
 import { because, howToSet, UNREADABLE } from "../key_advice.ts";
@@ -392,7 +391,7 @@ function secret(key: KeyState, { url, keysChecked: { done, why } }: Facts): Chec
       "set env_var_name to the name of the Edge secret that holds the key.",
     );
   }
-  if (isStageName(variable)) {
+  if (secretSourceOf(variable).kind === "stage") {
     return key.state === "blocked"
       ? red(
         name,
@@ -404,7 +403,7 @@ function secret(key: KeyState, { url, keysChecked: { done, why } }: Facts): Chec
   if (key.check?.outcome === "secret_missing" || key.blocked_reason === "secret_missing") {
     return red(
       name,
-      isStoredKeyName(variable) ? UNREADABLE : `no secret is named ${variable}`,
+      secretSourceOf(variable).kind === "stored" ? UNREADABLE : `no secret is named ${variable}`,
       `set it: ${howToSet(key, url)}. Then npm run eve -- keys test ${called}`,
     );
   }

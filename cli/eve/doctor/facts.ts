@@ -88,7 +88,7 @@ const OTHER_CREDENTIALS: readonly string[] = ["admin", "telegram"];
 const TEST_PROMPT = "Answer with the word ok.";
 const TEST_WAIT_MS = 15_000;
 
-export async function gatherFacts(
+export async function collectFacts(
   connection: Connection,
   { testCall, model }: FactOptions,
   { progress, now, signal }: Pick<CommandDependencies, "progress" | "now" | "signal">,
@@ -97,7 +97,7 @@ export async function gatherFacts(
   const names = await functionsIn(CHECKOUT);
   const nothing = {
     url: connection.url,
-    folder: connection.folder === undefined ? null : await lookAtFolder(connection.folder),
+    folder: connection.folder === undefined ? null : await folderFacts(connection.folder),
     writeProblem: null,
     project: null,
     clockAheadMs: null,
@@ -165,7 +165,7 @@ export async function gatherFacts(
   };
 }
 
-async function lookAtFolder(path: string): Promise<FolderFacts> {
+async function folderFacts(path: string): Promise<FolderFacts> {
   const disk = await statfs(path).catch(() => undefined);
   const freeBytes = disk === undefined ? null : disk.bavail * disk.bsize;
   try {

@@ -23,7 +23,7 @@ export type KeepLongBodies = (
 ) => Promise<JobToSubmit[]>;
 
 /**
- * Each file is used by its job. One whose job does not come, since it had been handed in before or was refused, is let go of by maintenance
+ * Each file is used by its job. One whose job does not come, since it had been handed in before or was refused, is released by maintenance
  * after a day (eve.jobs_tidy).
  * @throws CliFailure with what the function `api` says against a file, unless there is no room for it: then its body stays
  */

@@ -7,7 +7,7 @@ import type { Connection } from "../connection.ts";
 import { CliFailure, EXIT, unreachable } from "../failure.ts";
 import { count, duration } from "../table.ts";
 
-const LOOK_EVERY_MS = 2_000;
+const POLL_EVERY_MS = 2_000;
 /** What is left of the limits changes with every call; the time left is told in minutes. */
 const LANES_EVERY_MS = 20_000;
 /** A project that is started again, or a network that is away, comes back in this time. */
@@ -54,7 +54,7 @@ export async function watchJobs(
       }
       progress("The project does not answer; trying again ...");
     }
-    await sleep(LOOK_EVERY_MS);
+    await sleep(POLL_EVERY_MS);
   }
 }
 

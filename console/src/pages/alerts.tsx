@@ -226,18 +226,18 @@ function Deliveries({ id }: { id: number }) {
   });
   return (
     <details onToggle={(event) => event.currentTarget.open && setAsked(true)}>
-      <summary>{t("alerts.told")}</summary>
+      <summary>{t("alerts.sent_to")}</summary>
       {asked && (
         <Loaded query={detail}>
           {({ alert }) => (
             <Stack gap={2}>
-              {alert.deliveries.length === 0 && <Text size="xs">{t("alerts.told_nobody")}</Text>}
+              {alert.deliveries.length === 0 && <Text size="xs">{t("alerts.sent_nobody")}</Text>}
               {alert.deliveries.map((one) => (
                 <Text key={`${one.channel} ${one.event}`} size="xs">
                   {[
                     one.channel,
-                    t(one.event === "closed" ? "alerts.told_end" : "alerts.told_begin"),
-                    one.told_at ? format.time(one.told_at) : t("alerts.not_told", { count: one.attempts }),
+                    t(one.event === "closed" ? "alerts.sent_end" : "alerts.sent_begin"),
+                    one.sent_at ? format.time(one.sent_at) : t("alerts.not_sent", { count: one.attempts }),
                     one.last_error,
                   ].filter(Boolean).join(" · ")}
                 </Text>

@@ -113,10 +113,10 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
     queryFn: ({ signal }) => api.get("/consumers", { search: asked.consumer, limit: SUGGESTED }, signal),
     staleTime: 60_000,
   });
-  const told = new Set(news.map(idOf));
+  const listed = new Set(news.map(idOf));
   const rows = [
     ...news,
-    ...(requests.data?.pages.flatMap((page) => page.requests) ?? []).filter((row) => !told.has(idOf(row))),
+    ...(requests.data?.pages.flatMap((page) => page.requests) ?? []).filter((row) => !listed.has(idOf(row))),
   ];
   const known = {
     consumer: consumers.data?.consumers.map(({ name }) => name) ?? [],
@@ -474,7 +474,7 @@ function Facts({ request }: { request: RequestRow }) {
         ? request.model
         : `${request.requested_model} → ${request.model}`,
     ],
-    [t("requests.door"), `${request.door}, ${t(`class.${request.class}`)}`],
+    [t("requests.endpoint"), `${request.endpoint}, ${t(`class.${request.class}`)}`],
     [t("requests.at"), format.time(request.at)],
     [t("requests.ended"), format.time(request.finished_at)],
     ...(request.state === "refused" ? [] : [

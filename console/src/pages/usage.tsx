@@ -40,7 +40,7 @@ const SeriesChart = lazy(() => import("../parts/series_chart.tsx"));
 const DAYS = { day: 1, week: 7, month: 30 } as const;
 type Span = keyof typeof DAYS | "range";
 const SPANS = ["day", "week", "month", "range"] as const;
-const BY = ["day", "consumer", "model", "key", "door", "stage"] as const;
+const BY = ["day", "consumer", "model", "key", "endpoint", "stage"] as const;
 type By = typeof BY[number];
 
 /** More than these are one line, "others". */
@@ -80,7 +80,7 @@ const SUMMED = [
 /** A row of the answer, or of the stages. */
 type Row =
   & UsageFigures
-  & Partial<Pick<UsageAnswer["rows"][number], "day" | "hour" | "consumer" | "model" | "key" | "door">>
+  & Partial<Pick<UsageAnswer["rows"][number], "day" | "hour" | "consumer" | "model" | "key" | "endpoint">>
   & {
     stage?: string;
   };
@@ -181,7 +181,7 @@ export default function UsagePage() {
       ? row.stage
       : split === "model"
       ? row.model ?? "–"
-      : row.day ?? (row.hour ? time.format(new Date(row.hour)) : undefined) ?? row.consumer ?? row.door ??
+      : row.day ?? (row.hour ? time.format(new Date(row.hour)) : undefined) ?? row.consumer ?? row.endpoint ??
         row.key ?? t(split === "key" ? "usage.no_key" : "usage.project_key");
   return (
     <Page title={t("usage.title")} about={t("usage.about")}>

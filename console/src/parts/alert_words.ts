@@ -1,11 +1,11 @@
 import type { TFunction } from "i18next";
 import type { Alert } from "../api/shapes.ts";
 
-type Told = Pick<Alert, "kind" | "title" | "advice">;
+type AlertText = Pick<Alert, "kind" | "title" | "advice">;
 
 /** By the kind, since the gateway's own words are English; those where the language has none for it. */
-export const titleOf = ({ kind, title }: Told, t: TFunction): string =>
+export const titleOf = ({ kind, title }: AlertText, t: TFunction): string =>
   t(`alerts.titles.${kind}` as "alerts.title", { defaultValue: title });
 
-export const adviceOf = ({ kind, advice }: Told, t: TFunction): string =>
+export const adviceOf = ({ kind, advice }: AlertText, t: TFunction): string =>
   t(`alerts.advices.${kind}` as "alerts.title", { defaultValue: advice ?? "" });

@@ -1,3 +1,5 @@
+import { isObject } from "../../../shared/contract/is_object.ts";
+
 /** What was said, out of what was captured in Gemini's shapes. */
 export interface Turn {
   /** `system`, `user`, `model` or what the capture says. */
@@ -11,9 +13,6 @@ interface Captured {
   candidates?: unknown;
   systemInstruction?: unknown;
 }
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null;
 
 function turnOf(content: unknown, role: string): Turn[] {
   if (!isObject(content) || !Array.isArray(content.parts)) return [];

@@ -1,5 +1,5 @@
 /** A larger transaction would lock its lanes for too long. */
-const MOST_TOGETHER = 32;
+const MOST_IN_A_BATCH = 32;
 
 /**
  * The limit during a burst: calls that are reserved together call upstream together and come back together, and a
@@ -8,7 +8,7 @@ const MOST_TOGETHER = 32;
  */
 const OF_A_BURST = 8;
 
-/** When more calls than a burst's batch have been waiting for this long, it is not a burst but a standing queue, which only larger batches shorten. */
+/** When more calls than a burst's batch have been waiting for this long, it is not a burst but a lasting queue, which only larger batches shorten. */
 const STANDING_MS = 20;
 
 /** After a pause of this length there is no queue any more; a disk that is slow for a moment makes shorter pauses. */
@@ -43,6 +43,6 @@ export class AdaptiveBatchSize {
       this.#stands = isLong;
       this.#since = at;
     }
-    return this.#stands ? MOST_TOGETHER : OF_A_BURST;
+    return this.#stands ? MOST_IN_A_BATCH : OF_A_BURST;
   }
 }

@@ -6,7 +6,7 @@ import { runBatch, type Waiting } from "./batcher.ts";
 import type { Transport } from "../transport/transport.ts";
 
 /**
- * Turns of the microtask queue. Callers of a standing queue who have just been answered and ask again at once are
+ * Turns of the microtask queue. Callers of a lasting queue who have just been answered and ask again at once are
  * waited for that long; otherwise they would always go in another batch than those who stood behind them.
  */
 const COMING_BACK_TURNS = 10;

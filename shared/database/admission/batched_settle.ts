@@ -8,10 +8,10 @@ import type { Transport } from "../transport/transport.ts";
  * How long a settlement waits for others to share its batch. Nobody waits for it: the client has its answer. What it corrects,
  * an estimate, has stood for the whole call, and stands a fortieth of a second longer.
  */
-const GATHER_MS = 25;
+const HAND_OVER_MS = 25;
 
 /** A batch of this size goes at once: a transaction that locks rows for long would keep reservations waiting. */
-const MOST_TOGETHER = 64;
+const MOST_IN_A_BATCH = 64;
 
 /** In the order asked. Here, since a schema is compiled when it is first used. */
 const answers = z.array(settledAnswer.nullable());
@@ -51,8 +51,8 @@ export function batchedSettle(
     if (!mayWait(settlement)) return single(settlement);
     return new Promise((resolve, reject) => {
       waiting.push({ asked: settlement, resolve, reject });
-      if (waiting.length >= MOST_TOGETHER) go();
-      else timer ??= setTimeout(go, GATHER_MS);
+      if (waiting.length >= MOST_IN_A_BATCH) go();
+      else timer ??= setTimeout(go, HAND_OVER_MS);
     });
   };
 }

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import type { ErrorCode } from "../../contract/errors.ts";
+import { secretSourceOf } from "../../contract/secret_source.ts";
 import type { Gauge, Limits } from "../../contract/limits.ts";
 import type { EndpointName, TrafficClass, VisionEstimate } from "../../contract/request.ts";
 import { call } from "../transport/call.ts";
@@ -97,7 +98,7 @@ const granted = z.object({
   key: {
     id: row.key.id,
     alias: row.key.alias,
-    envVarName: row.key.env_var_name ?? "",
+    source: secretSourceOf(row.key.env_var_name ?? ""),
     provider: row.key.provider,
   },
   quotaProject: row.quota_project,
@@ -141,7 +142,11 @@ const count = z.object({
   status: row.status,
   model: row.model,
   /** A key of the lane that would be booked: its model counts as that lane's does. */
-  key: { alias: row.key.alias, envVarName: row.key.env_var_name ?? "", provider: row.key.provider },
+  key: {
+    alias: row.key.alias,
+    source: secretSourceOf(row.key.env_var_name ?? ""),
+    provider: row.key.provider,
+  },
   /** What to reserve if nobody can count: the most that the estimate may turn out to be. */
   tokensIfNotCounted: row.tokens_if_not_counted,
 }));

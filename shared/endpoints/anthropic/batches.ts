@@ -2,7 +2,8 @@ import * as z from "zod";
 import { ANTHROPIC_BATCH_ENDPOINT, anthropicLines } from "../../batches/anthropic_lines.ts";
 import { MAX_LINES } from "../../batches/batch_lines.ts";
 import { cancelBatch } from "../../batches/cancel.ts";
-import { piecesOf, streamOf } from "../../batches/content.ts";
+import { piecesOf } from "../../batches/content.ts";
+import { streamOfTexts } from "../../http/stream_of.ts";
 import type { BatchFiles } from "../../batches/batch_files.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Batch, Batches } from "../../database/batches.ts";
@@ -41,7 +42,7 @@ export function batchRoutes(parts: AnthropicBatches): EndpointRoute[] {
   const { batches, files, wake, newId } = parts;
   const BATCH = "/messages/batches/:id";
   const idOf = ({ param }: RequestContext) => uuidIn("message batch", param("id"));
-  const told = (batch: Batch, { requestId }: RequestContext) =>
+  const answerWith = (batch: Batch, { requestId }: RequestContext) =>
     jsonResponse(200, batchJson(batch, parts.functionUrl), requestId, idHeaders(requestId));
 
   return [{
@@ -53,14 +54,14 @@ export function batchRoutes(parts: AnthropicBatches): EndpointRoute[] {
     methods: ["GET", "DELETE"],
     async serve(context) {
       const batch = await batches.find(idOf(context), context.caller, API);
-      return context.request.method === "GET" ? told(batch, context) : await remove(batch, context);
+      return context.request.method === "GET" ? answerWith(batch, context) : await remove(batch, context);
     },
   }, {
     path: `${BATCH}/cancel`,
     methods: ["POST"],
     async serve(context) {
       const { caller, request: { signal } } = context;
-      return told(await cancelBatch(batches, { id: idOf(context), caller, api: API, signal }), context);
+      return answerWith(await cancelBatch(batches, { id: idOf(context), caller, api: API, signal }), context);
     },
   }, {
     path: `${BATCH}/results`,
@@ -87,7 +88,7 @@ export function batchRoutes(parts: AnthropicBatches): EndpointRoute[] {
         metadata: null,
       }, caller);
       if (isDue) wake();
-      return told(batch, context);
+      return answerWith(batch, context);
     } catch (thrown) {
       await files.remove(input.id, caller).catch(() => {});
       throw thrown;
@@ -121,7 +122,7 @@ export function batchRoutes(parts: AnthropicBatches): EndpointRoute[] {
       });
     }
     const { output_file_id: outputId } = batch;
-    const body = outputId === null ? null : await streamOf(piecesOf(batches, outputId, caller));
+    const body = outputId === null ? null : await streamOfTexts(piecesOf(batches, outputId, caller));
     return new Response(body ?? "", {
       headers: answerHeaders("application/x-jsonl", requestId, {
         ...idHeaders(requestId),

@@ -69,10 +69,10 @@ export function promptTurns(
 /** Every link of the messages, and the field it stands in. */
 export function linksIn({ messages }: Pick<AnthropicQuestion, "messages">): Map<string, string> {
   const places = new Map<string, string>();
-  const look = (block: ReadableBlock, place: string) => {
+  const checkBlock = (block: ReadableBlock, place: string) => {
     if (block.type !== "image" && block.type !== "document") return;
     if (block.source.type === "content") {
-      block.source.content.forEach((inner, k) => look(inner, `${place}.source.content[${k}]`));
+      block.source.content.forEach((inner, k) => checkBlock(inner, `${place}.source.content[${k}]`));
     } else if (block.source.type === "url" && !places.has(block.source.url)) {
       places.set(block.source.url, `${place}.source.url`);
     }
@@ -81,8 +81,8 @@ export function linksIn({ messages }: Pick<AnthropicQuestion, "messages">): Map<
     if (message.role !== "user") return;
     message.content.forEach((block, j) => {
       const place = `messages[${i}].content[${j}]`;
-      if (block.type !== "tool_result") look(block, place);
-      else block.content?.forEach((inner, k) => look(inner, `${place}.content[${k}]`));
+      if (block.type !== "tool_result") checkBlock(block, place);
+      else block.content?.forEach((inner, k) => checkBlock(inner, `${place}.content[${k}]`));
     });
   });
   return places;
@@ -181,8 +181,8 @@ function responseOf(
 ): Record<string, unknown> {
   const { text, shown } = contentOf(block, place, linked);
   media.push(...shown);
-  const told = text === "" && shown.length > 0 ? "What the tool gave is behind the results." : text;
-  return block.is_error === true ? { error: told } : toolResponse(told, allowance);
+  const output = text === "" && shown.length > 0 ? "What the tool gave is behind the results." : text;
+  return block.is_error === true ? { error: output } : toolResponse(output, allowance);
 }
 
 function contentOf(

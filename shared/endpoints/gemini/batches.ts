@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { cancelBatch } from "../../batches/cancel.ts";
-import { piecesOf, streamOf } from "../../batches/content.ts";
+import { piecesOf } from "../../batches/content.ts";
+import { streamOfTexts } from "../../http/stream_of.ts";
 import { geminiBatchEndpoint, modelOfBatch } from "../../batches/gemini_lines.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Batch, BatchError } from "../../database/batches.ts";
@@ -102,7 +103,7 @@ export async function oneBatch(context: RequestContext, name: string, parts: Gem
     return jsonResponse(200, operation(batch), requestId);
   }
   const lines = () => piecesOf(parts.batches, batch.output_file_id!, caller);
-  const body = await streamOf(withResponses(batch, lines, parts.newId()));
+  const body = await streamOfTexts(withResponses(batch, lines, parts.newId()));
   return streamedResponse(body, "application/json; charset=utf-8", requestId);
 }
 

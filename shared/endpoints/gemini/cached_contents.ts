@@ -22,7 +22,7 @@ export interface CachedContents {
   now: () => number;
 }
 
-/** Each hour costs whoever pays for the key, so one that a program forgets ends by itself. */
+/** Each hour costs the key's owner, so one that a program forgets ends by itself. */
 const MAX_TTL_S = 86_400;
 const MAX_DISPLAY_NAME = 128;
 /** As many as Google gives in a page, and at most. */

@@ -1,3 +1,4 @@
+import { hexToBytes } from "@noble/hashes/utils.js";
 import type { BatchFiles } from "../../batches/batch_files.ts";
 import { contentOf } from "../../batches/content.ts";
 import type { Uploads } from "../../batches/uploads.ts";
@@ -79,7 +80,7 @@ export function fileJson(file: BatchFile, { functionUrl }: Pick<GeminiFiles, "fu
     createTime: timeOf(file.created_at),
     updateTime: timeOf(file.created_at),
     expirationTime: timeOf(file.expires_at),
-    ...(file.sha256 !== null && { sha256Hash: base64OfHex(file.sha256) }),
+    ...(file.sha256 !== null && { sha256Hash: toBase64(hexToBytes(file.sha256)) }),
     uri,
     downloadUri: `${uri}:download?alt=media`,
     state: "ACTIVE",
@@ -90,8 +91,4 @@ export function fileJson(file: BatchFile, { functionUrl }: Pick<GeminiFiles, "fu
 /** As Google writes times. */
 export function timeOf(time: string): string {
   return new Date(time).toISOString();
-}
-
-function base64OfHex(hex: string): string {
-  return toBase64(Uint8Array.from(hex.match(/../g) ?? [], (byte) => parseInt(byte, 16)));
 }

@@ -1,8 +1,4 @@
-/**
- * How long a start may lie ahead for clients that say nothing. With a usual answer on top it stays under the 60 s after
- * which most HTTP clients give up; Google's own have no limit unless they are given one.
- */
-export const DEFAULT_WAIT_MS = 30_000;
+import { DEFAULT_WAIT_MS } from "../endpoint.ts";
 
 /** Of a client's time limit, what may pass before the call begins; the rest is for the answer. */
 const SHARE_TO_WAIT = 0.5;

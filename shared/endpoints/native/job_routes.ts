@@ -30,7 +30,7 @@ export interface NativeJobs {
 
 const JOB_PATH = "/jobs/:id{[0-9a-f-]{36}}";
 /** A long poll looks so often. */
-const LOOK_EVERY_MS = 1_000;
+const POLL_EVERY_MS = 1_000;
 /** Clients give up after a minute as a rule. */
 const MAX_WAIT_S = 55;
 
@@ -76,7 +76,7 @@ export async function queued(
     ...(webhook !== null && { webhookId: webhook.id }),
   }], caller);
   if (bodyMedia !== null) {
-    // It was refused, or is another job: nothing uses the file. Where nobody knows, or this is lost, eve_jobs_tidy lets go of it.
+    // It was refused, or is another job: nothing uses the file. Where nobody knows, or this is lost, eve_jobs_tidy releases it.
     const isUnused = await submitted.then(
       ({ jobs: [job] }) => !job!.isNew,
       (thrown) => asGatewayError(thrown).status < 500,
@@ -111,7 +111,7 @@ export function jobRoutes(jobs: NativeJobs, maxWaitMs: number): EndpointRoute[] 
       const job = await service.find(id, caller);
       const left = until - clock.now();
       if (job.finished_at !== null || left <= 0 || signal.aborted) return job;
-      await clock.sleep(Math.min(LOOK_EVERY_MS, left), signal).catch(() => {});
+      await clock.sleep(Math.min(POLL_EVERY_MS, left), signal).catch(() => {});
     }
   }
 

@@ -5,15 +5,10 @@ import { DEFAULT_HISTORY_TOKENS } from "../../chats/answering.ts";
 import type { GatewayRequest, Unresolved } from "../../contract/request.ts";
 import type { Target } from "../../contract/target.ts";
 import { targetOf } from "../../stages/stage_name.ts";
+import { DEFAULT_WAIT_MS } from "../endpoint.ts";
 import { MAX_CACHE_TTL_S } from "../eve_options.ts";
 import { schemaSettings } from "../response_schema.ts";
 import { invalidRequest, listOf, textOfBytes, validated } from "../validated.ts";
-
-/**
- * How long a start may lie ahead unless the caller says otherwise. With a usual answer on top it stays under the 60 s
- * after which most HTTP clients give up, and a person waits no longer.
- */
-export const DEFAULT_WAIT_MS = 30_000;
 
 /** What the database takes as well. */
 const MAX_MODELS = 10;

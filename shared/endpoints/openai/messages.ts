@@ -37,7 +37,7 @@ export function promptTurns(
   // Arguments and results are JSON inside of texts; all of them together may hold what a body may.
   const allowance: JsonAllowance = { values: MAX_JSON_VALUES };
   const resultOf = resultsOf(messages);
-  const told = new Set<number>();
+  const withResult = new Set<number>();
   messages.forEach((message, i) => {
     const place = `messages[${i}]`;
     switch (message.role) {
@@ -54,7 +54,7 @@ export function promptTurns(
         const beside: Part[] = [];
         for (const call of message.tool_calls ?? []) {
           const at = resultOf(call.id, i);
-          if (at !== null) told.add(at);
+          if (at !== null) withResult.add(at);
           const result = at === null ? null : messages[at] as ToolMessage;
           results.push(resultPart(call, result, allowance));
           const pictures = mediaParts(result?.content, terms.linked, `messages[${at}]`);
@@ -65,7 +65,7 @@ export function promptTurns(
         break;
       }
       case "tool": {
-        if (told.has(i)) break;
+        if (withResult.has(i)) break;
         const name = message.name ?? message.tool_call_id;
         push(contents, "user", [
           { text: `Result of the tool call ${name}: ${textOf(message)}` },

@@ -82,7 +82,7 @@ async function countUpstream(
   const { prompt } = task;
   const provider = dependencies.providers[key.provider];
   if (prompt === undefined || provider?.text?.countTokens === undefined) return null;
-  const secret = await poolSecret(key.envVarName, key.provider, dependencies);
+  const secret = await poolSecret(key.source, key.provider, dependencies);
   if (secret === null) return null;
   const since = dependencies.clock.now();
   const linked = linkAbort(dependencies.clock, client, COUNT_TIMEOUT_MS);

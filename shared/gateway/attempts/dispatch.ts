@@ -9,9 +9,7 @@ import { type AbortCause, linkAbort, type RequestDeadline } from "./linked_abort
 import { outputLoweredTo } from "../answers/output_limit.ts";
 import type { GatewayDependencies } from "../dependencies.ts";
 import { secretHash } from "../../secrets/key_facts.ts";
-import { poolSecret } from "../../stages/pool_secret.ts";
-import { isStageName } from "../../stages/stage_name.ts";
-import { isStoredKeyName } from "../../stages/stored_key_name.ts";
+import { secretOf } from "../../stages/pool_secret.ts";
 import type { Call, Delta, Destination, Served, Task } from "../tasks/task.ts";
 
 /** How long a key whose secret is not set is left alone: long enough to spare callers, short enough to recover by itself. */
@@ -86,10 +84,7 @@ export async function dispatch<Value>(
   let access: Pick<Destination, "secret" | "settings"> | null;
   let call: Call<Value>;
   try {
-    const { envVarName } = grant.key;
-    access = isStageName(envVarName) && dependencies.storedKeys !== undefined
-      ? await dependencies.storedKeys(envVarName, { provider: grant.key.provider })
-      : secretAlone(await poolSecret(envVarName, grant.key.provider, dependencies));
+    access = await secretOf(grant.key.source, grant.key.provider, dependencies);
     if (access === null) return secretMissing(grant);
     call = task.prepare(grant);
   } catch (thrown) {
@@ -114,12 +109,8 @@ async function withRejectedSecret<Value>(
   const block = outcome.kind === "failed" ? outcome.failure.diagnosis.block : null;
   if (outcome.kind !== "failed" || block?.scope !== "key" || !("until" in block.lasts)) return outcome;
   // A stage's key is entered again with its stage.
-  if (isStageName(key.envVarName)) return outcome;
+  if (key.source.kind === "stage") return outcome;
   return { ...outcome, rejectedSecret: await secretHash(key.id, secret) };
-}
-
-function secretAlone(secret: string | null): { secret: string } | null {
-  return secret === null ? null : { secret };
 }
 
 /**
@@ -219,11 +210,11 @@ function secretMissing(grant: Grant): Unanswered {
     kind: "not_sent",
     error: new GatewayError("secret_missing", {
       message: `The secret of key ${grant.key.alias} ${
-        isStoredKeyName(grant.key.envVarName) || isStageName(grant.key.envVarName)
+        grant.key.source.kind !== "environment"
           ? "cannot be read: ADMIN_SECRET_KEY is not the one that it was stored with. The owner should set that one, or enter the key again"
           : "is not set. The owner should set the secret that its env_var_name names"
       }; until then the key is left alone for ${SECRET_MISSING_BLOCK_MS / 60_000} minutes at a time.`,
-      detail: `no secret named ${JSON.stringify(grant.key.envVarName)}`,
+      detail: `no secret named ${JSON.stringify(grant.key.source.name)}`,
     }),
     block: { scope: "key", lasts: { forMs: SECRET_MISSING_BLOCK_MS }, reason: "secret_missing" },
   };

@@ -60,7 +60,7 @@ export async function throughCache<Request extends Asked, Result extends Counted
   const keyHash = await kind.keyOf(request);
   const key = keyHash.slice(0, KEY_CHARS);
   const since = dependencies.clock.now();
-  const lookup = await lookedUp(dependencies, cache, request, context, keyHash, wish.ttlS);
+  const lookup = await findAnswer(dependencies, cache, request, context, keyHash, wish.ttlS);
   const waitedMs = Math.round(dependencies.clock.now() - since);
   const asked = { ...request, maxWaitMs: Math.max(0, request.maxWaitMs - waitedMs) };
   switch (lookup?.status) {
@@ -116,7 +116,7 @@ async function wishOf<Request extends Asked>(
 }
 
 /** Null: it could not be looked up, or took too long. Throws GatewayError `client_closed`. */
-async function lookedUp(
+async function findAnswer(
   { clock, log, random, times }: GatewayDependencies,
   { answers }: AnswerCache,
   request: Asked,
@@ -202,7 +202,7 @@ async function playedBack(
       "gen_ai.request.model": hit.requested_model,
       "gen_ai.response.model": hit.model,
       "gen_ai.response.finish_reasons": finishReason === null ? undefined : [finishReason],
-      "eve.door": request.endpoint,
+      "eve.endpoint": request.endpoint,
       "eve.class": request.class,
       "eve.consumer": caller.name,
       "eve.outcome": outcome,

@@ -9,7 +9,7 @@ export const MAX_GROUP = 100;
  * How long the first text waits for others in ms, unless all have come: their reservations come in a few answers of the database. Below what a
  * start may be late by, and a fraction of what a call for each text would take.
  */
-const GATHER_MS = 100;
+const HAND_OVER_MS = 100;
 
 interface Wanted {
   to: Destination;
@@ -26,7 +26,7 @@ interface Wanted {
  */
 export class EmbeddingGroups {
   readonly #clock: Clock;
-  readonly #gathering = new Map<string, { provider: EmbeddingProvider; wanted: Wanted[] }>();
+  readonly #open = new Map<string, { provider: EmbeddingProvider; wanted: Wanted[] }>();
   /** Texts that may still come: where there are none, nobody is waited for. */
   #toCome = 1;
 
@@ -56,25 +56,25 @@ export class EmbeddingGroups {
     // Not every upstream has vectors of several lengths in one call.
     const place = JSON.stringify([to.model, to.secret, to.settings, item.outputDimensionality]);
     return new Promise((resolve, reject) => {
-      const group = this.#gathering.get(place) ?? { provider, wanted: [] };
+      const group = this.#open.get(place) ?? { provider, wanted: [] };
       group.wanted.push({ to, item, tokens, resolve, reject });
-      this.#gathering.set(place, group);
+      this.#open.set(place, group);
       if (group.wanted.length >= (provider.embedMany === undefined ? 1 : MAX_GROUP)) this.#send(place);
       this.#sendIfAllAreHere();
-      if (group.wanted.length !== 1 || this.#gathering.get(place) !== group) return;
-      const send = () => this.#gathering.get(place) === group && this.#send(place);
-      this.#clock.sleep(GATHER_MS).then(send, send);
+      if (group.wanted.length !== 1 || this.#open.get(place) !== group) return;
+      const send = () => this.#open.get(place) === group && this.#send(place);
+      this.#clock.sleep(HAND_OVER_MS).then(send, send);
     });
   }
 
   #sendIfAllAreHere(): void {
     if (this.#toCome > 0) return;
-    for (const place of [...this.#gathering.keys()]) this.#send(place);
+    for (const place of [...this.#open.keys()]) this.#send(place);
   }
 
   #send(place: string): void {
-    const group = this.#gathering.get(place);
-    this.#gathering.delete(place);
+    const group = this.#open.get(place);
+    this.#open.delete(place);
     if (group === undefined) return;
     const { provider, wanted } = group;
     called(provider, wanted).then(

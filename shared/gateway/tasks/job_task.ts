@@ -34,7 +34,7 @@ export function jobTask(request: GatewayRequest, terms: JobTerms): Task<JobProgr
         stageType: stage.stageType,
         providerKind: stage.providerKind,
         model: grant.model,
-        keyName: grant.key.envVarName,
+        keyName: grant.key.source.name,
         settings: { ...to.settings },
         requestId: request.id,
         requestNo: grant.requestNo,

@@ -45,7 +45,7 @@ function chunkOf(body: Record<string, unknown>, calls: Map<number, Map<number, P
     const delta = isObject(choice.delta) ? choice.delta : {};
     const pending = calls.get(index) ?? new Map<number, PendingCall>();
     calls.set(index, pending);
-    gather(pending, delta.tool_calls);
+    accumulate(pending, delta.tool_calls);
     const finishReason = finishReasonIn(choice.finish_reason);
     const thought = delta.reasoning_content ?? delta.reasoning;
     const finished = finishReason === undefined ? [] : [...pending.values()];
@@ -67,7 +67,7 @@ function chunkOf(body: Record<string, unknown>, calls: Map<number, Map<number, P
   return { candidates, ...usageMetadata(body.usage) };
 }
 
-function gather(pending: Map<number, PendingCall>, deltas: unknown): void {
+function accumulate(pending: Map<number, PendingCall>, deltas: unknown): void {
   for (const [place, delta] of recordsIn(deltas).entries()) {
     const at = typeof delta.index === "number" ? delta.index : place;
     const called = isObject(delta.function) ? delta.function : {};

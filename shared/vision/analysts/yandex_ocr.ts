@@ -105,7 +105,7 @@ export function yandexOcrAnalyst(options: YandexOcrOptions, takeTurn: TakeTurn, 
   };
 }
 
-/** It has one key: what is the key's fault is not mended by trying again. */
+/** It has one key: what is the key's fault is not cured by trying again. */
 function failureOf({ diagnosis, message }: ProviderFailure): AnalysisFailure {
   const { fault, code, block } = diagnosis;
   if (fault === "lane") {

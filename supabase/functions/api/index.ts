@@ -9,8 +9,7 @@ import { createGraph } from "../../../shared/database/graph.ts";
 import { createCrawl } from "../../../shared/database/crawl.ts";
 import { createVision } from "../../../shared/database/vision.ts";
 import { createAccess } from "../../../shared/database/access.ts";
-import { directTransport } from "../../../shared/database/transport/direct_transport.ts";
-import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
+import { openTransport } from "../../../shared/database/transport/open_transport.ts";
 import { identifyActor } from "../../../shared/identity/actor.ts";
 import { edgeBackground as background } from "../../../shared/runtime/background.ts";
 import { systemClock as clock } from "../../../shared/runtime/clock.ts";
@@ -24,11 +23,9 @@ const variable = (name: string) => Deno.env.get(name);
 const log = createLog(variable("EVE_LOG_LEVEL"));
 
 async function open() {
-  const { project, databaseKey, maxBodyBytes, direct, rpcTimeoutMs } = readSettings(variable);
-  const call = direct === null
-    ? rpcTransport({ url: project.url, secretKey: databaseKey })
-    // Its statements end before the caller stops waiting.
-    : directTransport({ ...direct, statementTimeoutMs: Math.ceil(rpcTimeoutMs * 15 / 16) }).call;
+  const settings = readSettings(variable);
+  const { project, databaseKey, maxBodyBytes, rpcTimeoutMs } = settings;
+  const { call } = openTransport(settings);
   const access = createAccess(call);
   const apiKey = project.publishableKeys.default ?? databaseKey;
   const tokens = tokenRules(project.url, readSigningKeys(variable(SIGNING_KEYS_VARIABLE)));

@@ -1,8 +1,7 @@
 import { functionName, functionUrl } from "../../../shared/runtime/function_names.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { createTelegramRows } from "../../../shared/database/telegram.ts";
-import { directTransport } from "../../../shared/database/transport/direct_transport.ts";
-import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
+import { openTransport } from "../../../shared/database/transport/open_transport.ts";
 import { workerCall } from "../../../shared/calls/worker_call.ts";
 import { requireSecretKey } from "../../../shared/identity/require_secret_key.ts";
 import { countingWrong } from "../../../shared/identity/wrong_credentials.ts";
@@ -18,11 +17,9 @@ const variable = (name: string) => Deno.env.get(name);
 const log = createLog(variable("EVE_LOG_LEVEL"));
 
 async function open() {
-  const { project, databaseKey, direct, rpcTimeoutMs } = readSettings(variable);
-  const call = direct === null
-    ? rpcTransport({ url: project.url, secretKey: databaseKey })
-    // Its statements end before the caller stops waiting.
-    : directTransport({ ...direct, statementTimeoutMs: Math.ceil(rpcTimeoutMs * 15 / 16) }).call;
+  const settings = readSettings(variable);
+  const { project, databaseKey } = settings;
+  const { call } = openTransport(settings);
   const access = createAccess(call);
   return {
     bot: await openBot(variable, { fetch, clock }),

@@ -136,13 +136,13 @@ export function aiSdk(gateway: () => TestGateway): void {
     test("[gemini.quota] comes back after a 429 at the time it was given", async () => {
       await gateway().faults(BUSY_FOR_THREE_SECONDS);
       const stopping = await gateway().stoppingClock();
-      const calls: { from: number; to: number; told: number }[] = [];
+      const calls: { from: number; to: number; retryAfterMs: number }[] = [];
       const { text } = await generateText({
         model: provider(undefined, { "x-eve-mode": "no_wait" }, async (...request) => {
           const from = performance.now();
           const response = await stopping(...request);
-          const told = Number(response.headers.get("retry-after-ms"));
-          calls.push({ from, to: performance.now(), told });
+          const retryAfterMs = Number(response.headers.get("retry-after-ms"));
+          calls.push({ from, to: performance.now(), retryAfterMs });
           return response;
         })(GEMMA),
         prompt: "Reply with exactly: yes",
@@ -151,9 +151,9 @@ export function aiSdk(gateway: () => TestGateway): void {
       expect(text).toBe("yes");
       expect(calls).toHaveLength(2);
       const [refused, served] = calls;
-      expect(refused!.told).toBeGreaterThan(2_500);
+      expect(refused!.retryAfterMs).toBeGreaterThan(2_500);
       // Timers may fire a millisecond early.
-      expect(served!.from - refused!.to).toBeGreaterThan(refused!.told - 5);
+      expect(served!.from - refused!.to).toBeGreaterThan(refused!.retryAfterMs - 5);
       expect((await gateway().stats()).faults.total).toBe(2);
     });
 

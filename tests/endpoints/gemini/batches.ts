@@ -251,16 +251,16 @@ export function batches(gateway: () => TestGateway): void {
       });
       const done = await ended(created);
       expect(done).toMatchObject({ state: "JOB_STATE_SUCCEEDED", endTime: expect.any(String) });
-      const told = done.dest!.inlinedResponses!;
-      expect(told.map(({ metadata }) => metadata)).toEqual([
+      const responses = done.dest!.inlinedResponses!;
+      expect(responses.map(({ metadata }) => metadata)).toEqual([
         { key: "request-0" },
         { key: "request-1" },
         { key: "wrong", of: "a test" },
         undefined,
       ]);
-      expect(told.map(({ response }) => response?.candidates?.[0]?.content?.parts?.at(-1)?.text))
+      expect(responses.map(({ response }) => response?.candidates?.[0]?.content?.parts?.at(-1)?.text))
         .toEqual(["0", "1", undefined, "bare"]);
-      expect(told[2]!.error).toEqual({ code: 3, message: expect.stringContaining("temperature") });
+      expect(responses[2]!.error).toEqual({ code: 3, message: expect.stringContaining("temperature") });
       const plain = await (await gateway().fetch(`/v1beta/${created.name}`)).json();
       expect(plain).toMatchObject({
         done: true,

@@ -145,7 +145,7 @@ export async function judge(
   return {
     violations,
     figures: {
-      ...told(records),
+      ...figuresOf(records),
       upstream: {
         calls: tally.seenCalls,
         tokens: tally.seenTokens,
@@ -322,7 +322,7 @@ function bookedSum(attempts: Attempt[]): Figures["booked"] {
   };
 }
 
-function told(records: readonly CallRecord[]) {
+function figuresOf(records: readonly CallRecord[]) {
   const refused: Record<string, number> = {};
   const count = {
     answered: 0,

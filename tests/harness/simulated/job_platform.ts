@@ -413,7 +413,7 @@ export class JobPlatform {
         }
         const answer = await called;
         if (name === "eve_jobs_claim") {
-          await this.time.tracked(this.#lookAtOrder(answer as { jobs: { id: string }[] }));
+          await this.time.tracked(this.#checkOrder(answer as { jobs: { id: string }[] }));
         }
         if (doom === "answer") await this.kill(process);
         return answer;
@@ -425,7 +425,7 @@ export class JobPlatform {
   }
 
   /** Who hands in first is begun first: of each caller's jobs none is claimed for the first time before an older one. */
-  async #lookAtOrder({ jobs }: { jobs: { id: string }[] }): Promise<void> {
+  async #checkOrder({ jobs }: { jobs: { id: string }[] }): Promise<void> {
     for (const { id } of jobs) this.#claimed.add(id);
     for (const { id } of jobs) {
       const line = this.#lines.find((line) => line.includes(id)) ?? [];

@@ -401,12 +401,12 @@ test("fifty that see the same at once open one alert", async () => {
 describe("sending", () => {
   const claim = async (channel = "telegram") =>
     (await sql`select public.eve_alert_claim(${channel}) as answer`)[0]!.answer;
-  const told = async (
+  const done = async (
     deliveryId: number,
     succeeded: boolean,
     more: { retryAfterMs?: number; wholeChannel?: boolean } = {},
   ) =>
-    (await sql`select public.eve_alert_told(${deliveryId}, ${succeeded}, 'why', ${
+    (await sql`select public.eve_alert_done(${deliveryId}, ${succeeded}, 'why', ${
       more.retryAfterMs ?? null
     }, ${more.wholeChannel ?? false}) as answer`)[0]!.answer;
   const openOne = (subject: string) =>
@@ -429,7 +429,7 @@ describe("sending", () => {
       closed_at: null,
     });
     expect(await claim()).toBeNull();
-    expect(await told(first.delivery_id, true)).toEqual({ state: "told" });
+    expect(await done(first.delivery_id, true)).toEqual({ state: "sent" });
     await openOne("a");
     expect(await claim()).toBeNull();
     expect(await claim("webhook")).toMatchObject({ event: "opened", subject: "a" });
@@ -437,7 +437,7 @@ describe("sending", () => {
     await close("a");
     const last = await claim();
     expect(last).toMatchObject({ event: "closed", subject: "a", closed_at: expect.any(String) });
-    await told(last.delivery_id, true);
+    await done(last.delivery_id, true);
     expect(await claim()).toBeNull();
   });
 
@@ -462,7 +462,7 @@ describe("sending", () => {
     const pauses: number[] = [];
     for (let attempt = 1; attempt <= 3; attempt++) {
       const { delivery_id } = await claim();
-      const { state, next_try_at } = await told(delivery_id, false);
+      const { state, next_try_at } = await done(delivery_id, false);
       pauses.push((Date.parse(next_try_at) - clock.nowMs()) / 1_000);
       expect(state).toBe(attempt < 3 ? "pending" : "given_up");
       await clock.advance(pauses.at(-1)! * 1_000 - 1_000);
@@ -473,7 +473,7 @@ describe("sending", () => {
     expect(await claim()).toBeNull();
     // The channel works again, and the alert is still open.
     await openOne("b");
-    await told((await claim()).delivery_id, true);
+    await done((await claim()).delivery_id, true);
     expect(await claim()).toMatchObject({ subject: "a", event: "opened" });
     await sql`update eve.settings set value = 12 where name = 'alert_tries'`;
   });
@@ -481,7 +481,7 @@ describe("sending", () => {
   test("a channel that asks for a pause gets it, for all of its messages", async () => {
     await openOne("a");
     await openOne("b");
-    await told((await claim()).delivery_id, false, { retryAfterMs: 300_000, wholeChannel: true });
+    await done((await claim()).delivery_id, false, { retryAfterMs: 300_000, wholeChannel: true });
     expect(await claim()).toBeNull();
     expect(await claim("webhook")).not.toBeNull();
     await clock.advance(299_000);
@@ -497,7 +497,7 @@ describe("sending", () => {
     await openOne("open");
     const only = await claim();
     expect(only).toMatchObject({ subject: "open" });
-    await told(only.delivery_id, true);
+    await done(only.delivery_id, true);
     expect(await claim()).toBeNull();
   });
 

@@ -80,7 +80,7 @@ test("sends to each channel when an alert opens and when it closes, once", async
   expect(await run()).toMatchObject({
     count: 2,
     tables: ["eve.alert_deliveries"],
-    details: { open: 1, channels: { telegram: { told: 1, failed: 0 }, webhook: { told: 1, failed: 0 } } },
+    details: { open: 1, channels: { telegram: { sent: 1, failed: 0 }, webhook: { sent: 1, failed: 0 } } },
     more: false,
   });
   await run();
@@ -130,9 +130,9 @@ test("a channel that fails is tried later; the other gets it at once", async () 
   const variables = { ...BOTH(), EVE_TELEGRAM_API_URL: `${receiver.url}/down` };
   // Telegram's answer is not its JSON, so it counts as a failure.
   expect(await run(variables)).toMatchObject({
-    details: { channels: { telegram: { told: 0, failed: 1 }, webhook: { told: 1, failed: 0 } } },
+    details: { channels: { telegram: { sent: 0, failed: 1 }, webhook: { sent: 1, failed: 0 } } },
   });
-  expect(logged).toEqual([["warn", "alert_not_told", {
+  expect(logged).toEqual([["warn", "alert_not_sent", {
     channel: "telegram",
     alert_id: expect.any(Number),
     alert_kind: "model_vanished",
@@ -157,7 +157,7 @@ test("a pause that Telegram asks for holds for all its messages", async () => {
         status: 429,
       }),
   ]);
-  expect(await run(telegram)).toMatchObject({ details: { channels: { telegram: { told: 0, failed: 1 } } } });
+  expect(await run(telegram)).toMatchObject({ details: { channels: { telegram: { sent: 0, failed: 1 } } } });
   await clock.advance(599_000);
   await run(telegram);
   expect(receiver.received).toHaveLength(1);

@@ -141,9 +141,10 @@ describe("the metrics page", () => {
     const after = await series();
     const gained = (begins: string, ...labels: string[]) =>
       sum(after, begins, ...labels) - sum(before, begins, ...labels);
-    expect(gained("eve_requests_total", 'outcome="succeeded"', 'door="native"', 'consumer="project"')).toBe(
-      3,
-    );
+    expect(gained("eve_requests_total", 'outcome="succeeded"', 'endpoint="native"', 'consumer="project"'))
+      .toBe(
+        3,
+      );
     expect(gained("eve_requests_total", 'outcome="refused"', 'model="unknown"')).toBe(1);
     expect(gained("eve_refusals_total", 'code="unknown_model"')).toBe(1);
     expect(gained("eve_tokens_total", 'type="input"')).toBeGreaterThan(0);
@@ -260,7 +261,7 @@ describe("the log", () => {
       "gen_ai.usage.output_tokens": expect.any(Number),
       "http.response.status_code": 200,
       "eve.outcome": "succeeded",
-      "eve.door": "native",
+      "eve.endpoint": "native",
       "eve.class": "interactive",
       "eve.consumer": "default",
       "eve.key": expect.stringMatching(/^demo-/),
@@ -328,7 +329,7 @@ describe("the log", () => {
     const models = await stack.invoke("llm-invoke/openai/v1/models", undefined, { method: "GET" });
     expect(await lineOf(models.headers.get("x-eve-request-id")!)).toMatchObject({
       "eve.outcome": "succeeded",
-      "eve.door": "openai",
+      "eve.endpoint": "openai",
       "eve.consumer": "default",
     });
   });

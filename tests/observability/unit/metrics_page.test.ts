@@ -15,8 +15,12 @@ const STORAGE_ANSWER = {
 };
 const ANSWER = {
   samples: [
-    ["eve_requests_total", { outcome: "succeeded", door: "native", consumer: "bot", model: "m" }, 12],
-    ["eve_requests_total", { outcome: "refused", door: "openai", consumer: "other", model: "unknown" }, 3],
+    ["eve_requests_total", { outcome: "succeeded", endpoint: "native", consumer: "bot", model: "m" }, 12],
+    [
+      "eve_requests_total",
+      { outcome: "refused", endpoint: "openai", consumer: "other", model: "unknown" },
+      3,
+    ],
     ["eve_queue_length", { model: "m", class: "batch" }, 0],
     ["eve_lane_limit", { quota_project: "p", model: "m", limit: "rpm" }, 30],
   ],
@@ -68,8 +72,8 @@ test("what SQL returned, in the order and the words of the registry", async () =
   expect(response.headers.get("cache-control")).toBe("no-store");
   const text = await response.text();
   expect(values(text)).toEqual([
-    'eve_requests_total{outcome="succeeded",door="native",consumer="bot",model="m"} 12',
-    'eve_requests_total{outcome="refused",door="openai",consumer="other",model="unknown"} 3',
+    'eve_requests_total{outcome="succeeded",endpoint="native",consumer="bot",model="m"} 12',
+    'eve_requests_total{outcome="refused",endpoint="openai",consumer="other",model="unknown"} 3',
     'eve_wait_seconds_bucket{class="batch",model="m",le="0.01"} 5',
     'eve_wait_seconds_bucket{class="batch",model="m",le="1"} 5',
     'eve_wait_seconds_bucket{class="batch",model="m",le="60"} 7',

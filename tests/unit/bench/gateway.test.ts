@@ -94,12 +94,12 @@ describe("the load", () => {
   test("an open loop calls on time however slow the answers are; a closed one waits for them", async () => {
     const waiting: (() => void)[] = [];
     let time = 0;
-    let together = 20;
+    let atOnce = 20;
     // Nobody is answered before so many wait.
     await using server = serve(async () => {
       const answered = new Promise<void>((resolve) => waiting.push(resolve));
-      expect(waiting.length).toBeLessThanOrEqual(together);
-      if (waiting.length === together) {
+      expect(waiting.length).toBeLessThanOrEqual(atOnce);
+      if (waiting.length === atOnce) {
         time += 100;
         for (const answer of waiting.splice(0)) answer();
       }
@@ -108,7 +108,7 @@ describe("the load", () => {
     });
     const open = await openLoop(at(server), 100, 200);
     expect([open.calls.length, open.calls.every(({ ok }) => ok)]).toEqual([20, true]);
-    together = 2;
+    atOnce = 2;
     time = 0;
     const closed = await closedLoop(at(server), 2, 150, () => time);
     expect(closed).toEqual({ calls: Array(4).fill({ ms: 100, ok: true }), ms: 200 });

@@ -24,7 +24,7 @@ const message = (role: Message["role"], content: string, more: Partial<Message> 
 /** A token a character. */
 const estimate = (prompt: { contents: { parts?: { text?: string }[] }[] }) =>
   prompt.contents.flatMap(({ parts = [] }) => parts).reduce((sum, { text = "" }) => sum + text.length, 0);
-const told = (history: Message[], most: number) =>
+const turnsOf = (history: Message[], most: number) =>
   historyOf(history, most, estimate).turns.map((turn) =>
     `${turn.role}: ${textOf({ candidates: [{ content: turn }] })}`
   );
@@ -38,10 +38,10 @@ describe("what a model is told of a conversation", () => {
   ];
 
   test("is the last whole messages that fit, beginning with a question", () => {
-    expect(told(history, 100)).toEqual(["user: aaaa", "model: bbbb", "user: cccc", "model: dddd"]);
-    expect(told(history, 12)).toEqual(["user: cccc", "model: dddd"]);
-    expect(told(history, 7)).toEqual([]);
-    expect(told(history, 0)).toEqual([]);
+    expect(turnsOf(history, 100)).toEqual(["user: aaaa", "model: bbbb", "user: cccc", "model: dddd"]);
+    expect(turnsOf(history, 12)).toEqual(["user: cccc", "model: dddd"]);
+    expect(turnsOf(history, 7)).toEqual([]);
+    expect(turnsOf(history, 0)).toEqual([]);
   });
 
   test("has all system messages, no empty, unfinished or tool messages, and neighbours as one turn", () => {

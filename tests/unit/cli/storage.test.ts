@@ -64,7 +64,7 @@ async function run(args: string[], around: Partial<CommandDependencies> = {}) {
   return { code, said: said.join("\n"), complained: complained.join("\n"), shown };
 }
 
-const told = ({ body }: Seen) => JSON.parse(new TextDecoder().decode(body));
+const bodyOf = ({ body }: Seen) => JSON.parse(new TextDecoder().decode(body));
 const pathsOf = () => seen.map(({ method, path }) => `${method} ${path}`);
 
 function object(fields: Record<string, unknown> = {}) {
@@ -181,7 +181,7 @@ describe("upload", () => {
     );
     expect([code, JSON.parse(said)]).toEqual([0, { ...object(), key: "a/b.txt", created: true }]);
     const [announced, put, verified] = seen as [Seen, Seen, Seen];
-    expect(told(announced)).toEqual({
+    expect(bodyOf(announced)).toEqual({
       sha256: SHA256,
       size_bytes: TEXT.byteLength,
       content_type: "text/plain",
@@ -198,7 +198,7 @@ describe("upload", () => {
       "x-amz-content-sha256": "h",
     });
     expect(put.headers.get("transfer-encoding")).toBeNull();
-    expect(told(verified)).toEqual({ tenant_id: "default", key: "a/b.txt" });
+    expect(bodyOf(verified)).toEqual({ tenant_id: "default", key: "a/b.txt" });
     expect(shown.some((line) => /^Reading a\.txt .*100% of 750 kB$/.test(line)), shown.join("\n")).toBe(true);
     expect(shown.some((line) => /^Sending a\.txt .*100% of 750 kB$/.test(line)), shown.join("\n")).toBe(true);
     expect(shown.at(-1)).toBe("");
@@ -484,7 +484,7 @@ describe("looking", () => {
       Response.json({ url: "https://s3.example/x?sig=1", expires_at: "2026-11-22T10:05:00.000Z" });
     const { said } = await run(["storage", "url", "a/b.txt", "--expires-in", "10m"]);
     expect(said).toMatch(/^https:\/\/s3\.example\/x\?sig=1\n/);
-    expect(told(seen[0]!)).toEqual({ expires_in: 600 });
+    expect(bodyOf(seen[0]!)).toEqual({ expires_in: 600 });
     expect((await run(["storage", "url", "a/b.txt", "--expires-in", "8d"])).code).toBe(2);
   });
 });
@@ -510,7 +510,7 @@ describe("cleanup", () => {
       );
     const { code, said } = await run(["storage", "cleanup", "auto", "--target-gb", "10", "--dry-run"]);
     expect([code, said]).toEqual([0, expect.stringContaining("40 files would go, 2.0 GB")]);
-    expect(seen.map(told)).toEqual([{ what: "auto", force: true, target_gb: 10, dry_run: true }]);
+    expect(seen.map(bodyOf)).toEqual([{ what: "auto", force: true, target_gb: 10, dry_run: true }]);
   });
 
   test("goes on while there is more, with a bar, and sums up", async () => {
@@ -540,8 +540,8 @@ describe("cleanup", () => {
       deleted_objects: 40,
       steps: [crawl(40, 2e9)],
     }));
-    expect(seen.map((one) => told(one).dry_run)).toEqual([true, false, false]);
-    expect(told(seen[1]!)).toEqual({ what: "crawl", force: false, max_age_days: 3, dry_run: false });
+    expect(seen.map((one) => bodyOf(one).dry_run)).toEqual([true, false, false]);
+    expect(bodyOf(seen[1]!)).toEqual({ what: "crawl", force: false, max_age_days: 3, dry_run: false });
     expect(shown.find((line) => line.includes("500 MB"))).toMatch(/^Deleting █████ +500 MB of 2\.0 GB$/);
   });
 
@@ -555,7 +555,7 @@ describe("cleanup", () => {
     answers["POST /v1/storage/cleanup"] = () => Response.json(report({ status: "not_needed" }));
     const { code, said } = await run(["storage", "cleanup", "auto"]);
     expect([code, said]).toEqual([0, expect.stringContaining("--target-gb")]);
-    expect(told(seen[0]!).force).toBe(false);
+    expect(bodyOf(seen[0]!).force).toBe(false);
   });
 
   test.each([[["everything"], /one of auto, crawl/], [

@@ -113,7 +113,7 @@ describe("reserve", () => {
       requestNo: 12,
       model: "gemma-4-31b-it",
       replaced: true,
-      key: { id: "k1", alias: "demo-a", envVarName: "GOOGLE_API_KEY_DEMO_A" },
+      key: { id: "k1", alias: "demo-a", source: { kind: "environment", name: "GOOGLE_API_KEY_DEMO_A" } },
       tokens: 130,
       limits: { requests: { limit: 30, remaining: 29, resetMs: 60_000 }, tokens: { limit: null } },
       capabilities: { tools: false, maxOutputTokens: null },
@@ -144,7 +144,7 @@ describe("reserve", () => {
     expect(await answering(wish).reserve({ ...ASK, counted: false })).toEqual({
       status: "count",
       model: "m",
-      key: { alias: "demo-a", envVarName: "", provider: "google" },
+      key: { alias: "demo-a", source: { kind: "environment", name: "" }, provider: "google" },
       tokensIfNotCounted: 172,
     });
   });

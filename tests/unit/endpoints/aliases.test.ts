@@ -98,10 +98,10 @@ describe("addresses", () => {
     const { receive, logged } = testRouter(undefined, { endpoints });
     for (const [path, canonical, method = "PUT", headers = {}] of ALIASES) {
       await (await receive(new Request(`http://gateway/llm-invoke${path}`, { method, headers }))).text();
-      const door = canonical.startsWith("/v1beta") || canonical.startsWith("/upload")
+      const endpoint = canonical.startsWith("/v1beta") || canonical.startsWith("/upload")
         ? "gemini"
         : canonical.split("/")[1];
-      expect.soft(logged.at(-1)![1]["eve.door"], path).toBe(door);
+      expect.soft(logged.at(-1)![1]["eve.endpoint"], path).toBe(endpoint);
     }
   });
 });

@@ -155,7 +155,7 @@ describe("a stream", () => {
     parts: Part[],
     more: Partial<Candidate> = {},
   ): Candidate[] => [{ content: { parts }, ...more }];
-  async function told(
+  async function streamedEvents(
     chunks: Candidate[][],
     end: GatewayResult | Error = RESULT,
     more: Record<string, unknown> = {},
@@ -174,7 +174,7 @@ describe("a stream", () => {
   const stop = (index: number) => ({ type: "content_block_stop", index });
 
   test("is the events that are documented, in their order", async () => {
-    const events = await told([
+    const events = await streamedEvents([
       piece([{ text: "Конц" }]),
       piece([{ text: "ерт" }], { finishReason: "STOP" }),
     ]);
@@ -210,7 +210,7 @@ describe("a stream", () => {
       piece([call("one"), call("two")]),
     ];
     const result = { ...RESULT, requestId: ID };
-    const events = inner(await told(chunks, result, THINKING));
+    const events = inner(await streamedEvents(chunks, result, THINKING));
     expect(events).toEqual([
       start(0, { type: "thinking", thinking: "", signature: "" }),
       delta(0, { type: "thinking_delta", thinking: "Hmm" }),
@@ -229,7 +229,7 @@ describe("a stream", () => {
   });
 
   test("begins with thoughts that nobody asked to see, and shows none", async () => {
-    const events = await told([piece([{ text: "Hmm", thought: true }]), piece([{ text: "So" }])]);
+    const events = await streamedEvents([piece([{ text: "Hmm", thought: true }]), piece([{ text: "So" }])]);
     expect(inner(events).map(({ type }) => type)).toEqual([
       "content_block_start",
       "content_block_delta",
@@ -241,7 +241,7 @@ describe("a stream", () => {
     const busy = new GatewayError("upstream_unavailable");
     const { messages } = testAnthropic(streaming([], busy));
     expect((await messages({ stream: true })).status).toBe(529);
-    const events = await told([piece([{ text: "So" }])], busy);
+    const events = await streamedEvents([piece([{ text: "So" }])], busy);
     expect(events.at(-1)).toMatchObject({
       type: "error",
       error: { type: "overloaded_error" },

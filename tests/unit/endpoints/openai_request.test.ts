@@ -261,7 +261,7 @@ describe("tool calls and their results", () => {
   });
 
   describe("[openai.histories] an agent is not refused for its own past", () => {
-    const told = (messages: unknown[]) => turns([...HELLO, ...messages]).slice(1);
+    const turnsAfter = (messages: unknown[]) => turns([...HELLO, ...messages]).slice(1);
     const response = (name: string, response: unknown) => ({ functionResponse: { name, response } });
     const unanswered = { error: "This call was not answered." };
 
@@ -270,30 +270,33 @@ describe("tool calls and their results", () => {
       ["[1]", { arguments: "[1]" }],
       ["look", { arguments: "look" }],
     ])("arguments %j", (args, expected) => {
-      expect(told([asked(call("a", "f", args)), result("a", "")])[0]?.parts).toEqual([
+      expect(turnsAfter([asked(call("a", "f", args)), result("a", "")])[0]?.parts).toEqual([
         { functionCall: { name: "f", args: expected } },
       ]);
     });
 
     test("a call without a result has none, also at the end", () => {
       const calls = asked(call("a", "f"), call("b", "g"));
-      expect(told([calls, result("b", "1")])[1]?.parts).toEqual([
+      expect(turnsAfter([calls, result("b", "1")])[1]?.parts).toEqual([
         response("f", unanswered),
         response("g", { output: "1" }),
       ]);
-      expect(told([calls]).at(-1)?.parts).toEqual([response("f", unanswered), response("g", unanswered)]);
+      expect(turnsAfter([calls]).at(-1)?.parts).toEqual([
+        response("f", unanswered),
+        response("g", unanswered),
+      ]);
     });
 
     test("a result that comes after a message goes to its call", () => {
       const wait = { role: "user", content: "Wait" };
-      expect(told([asked(call("a", "f")), wait, result("a", "1")]).slice(1)).toEqual([
+      expect(turnsAfter([asked(call("a", "f")), wait, result("a", "1")]).slice(1)).toEqual([
         { role: "user", parts: [response("f", { output: "1" })] },
         { role: "user", parts: [{ text: "Wait" }] },
       ]);
     });
 
     test("calls that have the same id have the results that follow them", () => {
-      const contents = told([
+      const contents = turnsAfter([
         asked(call("a", "f")),
         result("a", "1"),
         asked(call("a", "f")),
@@ -312,7 +315,7 @@ describe("tool calls and their results", () => {
         role: "user",
         parts: [{ text: "Result of the tool call z: cut off" }],
       });
-      expect(told([asked(call("a", "f")), result("a", "1"), result("a", "2")]).at(-1)?.parts).toEqual([
+      expect(turnsAfter([asked(call("a", "f")), result("a", "1"), result("a", "2")]).at(-1)?.parts).toEqual([
         { text: "Result of the tool call a: 2" },
       ]);
     });
@@ -320,7 +323,9 @@ describe("tool calls and their results", () => {
     test("a picture that a tool answers with stands behind the results", () => {
       const url = "data:image/png;base64,iVBORw0=";
       const content = [{ type: "text", text: "ok" }, { type: "image_url", image_url: { url } }];
-      expect(told([asked(call("a", "f"), call("b", "g")), result("a", content), result("b", "")]).slice(1))
+      expect(
+        turnsAfter([asked(call("a", "f"), call("b", "g")), result("a", content), result("b", "")]).slice(1),
+      )
         .toEqual([
           { role: "user", parts: [response("f", { output: "ok" }), response("g", { output: "" })] },
           { role: "user", parts: [{ text: "f:" }, { inlineData: CAT }] },

@@ -68,7 +68,7 @@ test("items are turns, calls made together one of them", async () => {
 });
 
 describe("[openai.response-items] items", () => {
-  const told = async (input: unknown, more: Record<string, unknown> = {}) => {
+  const answerTo = async (input: unknown, more: Record<string, unknown> = {}) => {
     const router = testOpenai({
       invoke: (request) => {
         router.asked.push(request);
@@ -82,7 +82,7 @@ describe("[openai.response-items] items", () => {
   const pdf = { inlineData: { mimeType: "application/pdf", data: "JVBERi0=" } };
 
   test("files, refusals, parts of a tool's output, and nulls for all that is not meant", async () => {
-    const { prompt } = await told([
+    const { prompt } = await answerTo([
       {
         type: null,
         role: "user",
@@ -142,7 +142,7 @@ describe("[openai.response-items] items", () => {
     ["input[0].id", [{ type: "item_reference", id: "msg_elsewhere" }]],
     ["input", []],
   ])("%s is named", async (param, input) => {
-    const { response, body } = await told(input);
+    const { response, body } = await answerTo(input);
     expect([response.status, body.error.param]).toEqual([400, param]);
   });
 
@@ -158,12 +158,12 @@ describe("[openai.response-items] items", () => {
     ["prompt", { prompt: { id: "pmpt_1" } }],
     ["previous_response_id", { previous_response_id: `resp_${"0".repeat(32)}` }],
   ])("%s is refused", async (param, more) => {
-    const { response, body } = await told("Hi", more);
+    const { response, body } = await answerTo("Hi", more);
     expect([response.status, body.error.param]).toEqual([400, param]);
   });
 
   test("[openai.ignored] what an answer does without is named", async () => {
-    const { response } = await told("Hi", {
+    const { response } = await answerTo("Hi", {
       include: ["reasoning.encrypted_content"],
       truncation: "auto",
       text: { verbosity: "low" },
@@ -183,7 +183,7 @@ describe("[openai.response-items] items", () => {
 
   test("[openai.tool-choice] a flat list of allowed tools", async () => {
     const tools = ["f", "g"].map((name) => ({ type: "function", name }));
-    const { prompt } = await told("Hi", {
+    const { prompt } = await answerTo("Hi", {
       tools,
       tool_choice: { type: "allowed_tools", mode: "required", tools: tools.slice(1) },
     });
@@ -201,7 +201,7 @@ describe("[openai.response-items] items", () => {
     const tools = [{ type: "custom", name: "sh" }];
     const { output: [call] } = await (await respond(router, { tools })).json();
     expect(call).toMatchObject({ type: "custom_tool_call", name: "sh", input: "ls" });
-    const { prompt } = await told(
+    const { prompt } = await answerTo(
       [{ role: "user", content: "Hi" }, call, {
         type: "custom_tool_call_output",
         call_id: call.call_id,

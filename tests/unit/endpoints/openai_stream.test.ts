@@ -12,7 +12,7 @@ const piece = (
 const STOP = { finishReason: "STOP" };
 
 /** The frames of a stream of these chunks. */
-async function told(
+async function streamedFrames(
   chunks: Candidate[][],
   end: GatewayResult | Error = RESULT,
   more: Record<string, unknown> = {},
@@ -23,8 +23,8 @@ async function told(
 
 /** The deltas of a stream, and how each choice ended. */
 async function deltas(chunks: Candidate[][], end?: GatewayResult | Error, more?: Record<string, unknown>) {
-  type Told = { choices?: { delta: unknown; finish_reason: string | null }[] };
-  const frames = await told(chunks, end, more) as Told[];
+  type Frame = { choices?: { delta: unknown; finish_reason: string | null }[] };
+  const frames = await streamedFrames(chunks, end, more) as Frame[];
   return frames.flatMap((frame): unknown[] =>
     frame.choices?.map(({ delta, finish_reason }) => finish_reason ?? delta) ?? [frame]
   );
@@ -48,7 +48,7 @@ describe("a stream", () => {
       choices: [{ index: 0, delta, logprobs: null, ...Object(end) }],
     });
     expect(
-      await told([
+      await streamedFrames([
         piece([{ text: "Hmm", thought: true }]),
         piece([{ text: "Конц" }]),
         piece([{ text: "ерт" }], STOP),
@@ -73,7 +73,7 @@ describe("a stream", () => {
   });
 
   test("[openai.stream-usage] with include_usage the last chunk has it, and the others have a null", async () => {
-    const frames = await told([piece([{ text: "a" }], STOP)], RESULT, {
+    const frames = await streamedFrames([piece([{ text: "a" }], STOP)], RESULT, {
       stream_options: { include_usage: true },
     }) as {
       choices: unknown[];
@@ -151,7 +151,7 @@ describe("a stream", () => {
       [{ index: 0, content: { parts: [{ text: "a" }] } }, { index: 1, content: { parts: [{ text: "b" }] } }],
       [{ index: 1, finishReason: "SAFETY" }, { index: 0, finishReason: "STOP" }],
     ];
-    const frames = await told(chunks, RESULT, { n: 2 }) as {
+    const frames = await streamedFrames(chunks, RESULT, { n: 2 }) as {
       choices: { index: number; finish_reason: string }[];
     }[];
     const ends = frames.flatMap((frame) => frame.choices ?? []).filter((choice) => choice.finish_reason);
@@ -201,7 +201,7 @@ describe("a stream that fails", () => {
   });
 
   test("what fails afterwards is the last frame, and nothing claims to be done", async () => {
-    const frames = await told([piece([{ text: "a" }])], new GatewayError("upstream_unavailable"));
+    const frames = await streamedFrames([piece([{ text: "a" }])], new GatewayError("upstream_unavailable"));
     expect(frames.at(-1)).toMatchObject({ error: { type: "server_error", code: "upstream_unavailable" } });
     expect(frames).not.toContain("[DONE]");
   });

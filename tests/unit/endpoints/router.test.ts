@@ -147,7 +147,7 @@ describe("an error at the native endpoint", () => {
       span_id: expect.stringMatching(/^[0-9a-f]{16}$/),
       "http.response.status_code": 500,
       "error.type": "internal",
-      "eve.door": "native",
+      "eve.endpoint": "native",
       "eve.consumer": "default",
       "eve.outcome": "failed",
       "eve.duration_ms": expect.any(Number),

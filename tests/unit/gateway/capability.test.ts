@@ -15,7 +15,12 @@ const registry: Record<string, Provider> = providerRegistry({
 
 /** The gateway with all providers, of whom one is granted. */
 function withProvider(provider: string) {
-  const key = { id: "key-a", alias: "demo-a", envVarName: "KEY_A", provider };
+  const key = {
+    id: "key-a",
+    alias: "demo-a",
+    source: { kind: "environment" as const, name: "KEY_A" },
+    provider,
+  };
   const set = scriptedGateway({ reservations: [grant({ key })] });
   const gateway = createGateway({ ...set.parts, providers: registry });
   return { ...set, gateway };

@@ -8,7 +8,7 @@ import { ANSWER, grant, grantTo, refusal, REQUEST, scriptedGateway, settled } fr
 const COUNT: CountWanted = {
   status: "count",
   model: "gemma-4-31b-it",
-  key: { alias: "demo-a", envVarName: "KEY_A", provider: "google" },
+  key: { alias: "demo-a", source: { kind: "environment", name: "KEY_A" }, provider: "google" },
   tokensIfNotCounted: 15,
 };
 const OVERLOADED: Diagnosis = {

@@ -81,7 +81,7 @@ export function grant(more: Partial<Grant> = {}): Grant {
     model: "gemma-4-31b-it",
     requestedModel: "gemma-4-31b-it",
     replaced: false,
-    key: { id: "key-a", alias: "demo-a", envVarName: "KEY_A", provider: "google" },
+    key: { id: "key-a", alias: "demo-a", source: { kind: "environment", name: "KEY_A" }, provider: "google" },
     quotaProject: "demo-one",
     waitMs: 0,
     tokens: 10,
@@ -102,7 +102,7 @@ export function grantTo(letter: string, attempt: number, more: Partial<Grant> = 
   const key = {
     id: `key-${letter}`,
     alias: `demo-${letter}`,
-    envVarName: `KEY_${letter.toUpperCase()}`,
+    source: { kind: "environment" as const, name: `KEY_${letter.toUpperCase()}` },
     provider: "google",
   };
   return grant({ key, attempt, ...more });

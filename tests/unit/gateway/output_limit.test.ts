@@ -85,10 +85,10 @@ describe("the caller is told", () => {
     ["less than the model's own limit", undefined, 40, 8_192, 40],
     ["the model's own limit", undefined, 8_192, 8_192, null],
     ["a limit where the model has none that we know", undefined, 8_192, null, 8_192],
-  ])("of %s", (_, asked, allowed, own, told) => {
+  ])("of %s", (_, asked, allowed, own, lowered) => {
     const given = prompt(asked === undefined ? undefined : { maxOutputTokens: asked });
     const wanted = { maxOutputTokens: allowed, capabilities: { ...capabilities, maxOutputTokens: own } };
-    expect(outputLoweredTo(given, wanted)).toBe(told);
+    expect(outputLoweredTo(given, wanted)).toBe(lowered);
   });
 
   test("what goes upstream is what the grant allows, and the reservation what was asked for", async () => {
@@ -101,13 +101,13 @@ describe("the caller is told", () => {
 
   test("so is a stream's start", async () => {
     const set = scriptedGateway({ reservations: [grant({ maxOutputTokens: 64 })] });
-    const told: unknown[] = [];
+    const lowered: unknown[] = [];
     const request = { ...REQUEST, prompt: prompt({ maxOutputTokens: 500 }) };
     for await (const event of set.gateway.stream(request, set.context())) {
-      if (event.type === "started") told.push(event.outputLoweredTo);
-      if (event.type === "done") told.push(event.result.outputLoweredTo);
+      if (event.type === "started") lowered.push(event.outputLoweredTo);
+      if (event.type === "done") lowered.push(event.result.outputLoweredTo);
     }
-    expect(told).toEqual([64, 64]);
+    expect(lowered).toEqual([64, 64]);
     expect(set.calls[0]!.prompt.generationConfig).toEqual({ maxOutputTokens: 64 });
   });
 

@@ -31,7 +31,7 @@ const open = (set: Set, more = {}) =>
   set.gateway.stream({ ...REQUEST, ...more }, set.context())[Symbol.asyncIterator]();
 
 /** All events, and what was thrown at the end. */
-async function told(events: AsyncIterator<GatewayEvent>) {
+async function readAll(events: AsyncIterator<GatewayEvent>) {
   const seen: GatewayEvent[] = [];
   try {
     for (let step = await events.next(); !step.done; step = await events.next()) seen.push(step.value);
@@ -73,7 +73,7 @@ function byHand() {
 describe("a stream that goes well", () => {
   test("has its start, each piece and the whole, and is settled with the last chunk's usage", async () => {
     const set = scriptedGateway({ reservations: [grant()] });
-    const { seen } = await told(open(set));
+    const { seen } = await readAll(open(set));
     expect(typesOf(seen)).toEqual(["started", "delta", "delta", "done"]);
     const done = seen.at(-1);
     expect(done?.type === "done" && done.result).toMatchObject({
@@ -96,7 +96,7 @@ describe("a stream that goes well", () => {
         return { verdict: { ok: true }, finishReason: "STOP", usage: null };
       },
     });
-    await told(open(set));
+    await readAll(open(set));
     expect(set.settlements[0]).toMatchObject({ inputTokens: 10, usageEstimated: true });
     const written = textTokens("Кон") + textTokens("церт");
     expect(set.settlements[0]).toMatchObject({ outputTokens: Math.ceil(written) });
@@ -104,7 +104,7 @@ describe("a stream that goes well", () => {
 
   test("a repeated id gets the stored answer in one piece, with its end", async () => {
     const first = scriptedGateway({ reservations: [grant()] });
-    await told(open(first, { idIsClients: true }));
+    await readAll(open(first, { idIsClients: true }));
     const kept = first.settlements[0]?.result;
     const second = scriptedGateway({
       reservations: [{
@@ -116,7 +116,7 @@ describe("a stream that goes well", () => {
         sameRequest: true,
       }],
     });
-    const { seen } = await told(open(second, { idIsClients: true }));
+    const { seen } = await readAll(open(second, { idIsClients: true }));
     expect(typesOf(seen)).toEqual(["delta", "done"]);
     expect(seen[1]?.type === "done" && seen[1].result.replayed).toBe(true);
     expect(second.calls).toHaveLength(0);
@@ -125,7 +125,7 @@ describe("a stream that goes well", () => {
   test("an answer too long to store is passed on whole and not stored", async () => {
     const long = Array.from({ length: 30 }, () => "x".repeat(10_000));
     const set = scriptedGateway({ reservations: [grant()], stream: () => chunksOf(...long) });
-    const { seen } = await told(open(set, { idIsClients: true }));
+    const { seen } = await readAll(open(set, { idIsClients: true }));
     expect(seen.filter(({ type }) => type === "delta")).toHaveLength(30);
     const done = seen.at(-1);
     expect(done?.type === "done" && done.result.answer.candidates?.[0]?.content?.parts).toEqual([]);
@@ -141,7 +141,7 @@ describe("a start that lies ahead", () => {
     expect(set.calls).toHaveLength(0);
     await set.clock.advance(1);
     expect(set.calls).toHaveLength(1);
-    expect(typesOf((await told(events)).seen)).toEqual(["started", "delta", "delta", "done"]);
+    expect(typesOf((await readAll(events)).seen)).toEqual(["started", "delta", "delta", "done"]);
   });
 
   test("a reader who leaves meanwhile gives the slot back", async () => {
@@ -163,14 +163,14 @@ describe("before the first piece a stream is repeated like any other call", () =
       reservations: [grant(), grantTo("b", 2)],
       stream: (_, attempt) => attempt === 1 ? failing([]) : chunksOf("Концерт"),
     });
-    const events = told(open(set));
+    const events = readAll(open(set));
     await set.clock.advance(250);
     expect(typesOf((await events).seen)).toEqual(["started", "started", "delta", "done"]);
     expect(set.settlements.map(({ attempt, final }) => [attempt, final])).toEqual([[1, false], [2, true]]);
   });
 
   test("a refusal is thrown, without any event", async () => {
-    const { seen, error } = await told(open(scriptedGateway({ reservations: [refusal()] })));
+    const { seen, error } = await readAll(open(scriptedGateway({ reservations: [refusal()] })));
     expect(seen).toEqual([]);
     expect(error).toMatchObject({ code: "rate_limited", status: 429 });
   });
@@ -187,7 +187,7 @@ async function* failing(texts: string[]): AsyncGenerator<ProviderChunk, Provider
 describe("after the first piece nothing is repeated", () => {
   test("the error reaches the reader, and what was used is settled as an estimate", async () => {
     const set = scriptedGateway({ reservations: [grant()], stream: () => failing(["Концерт в парке"]) });
-    const { seen, error } = await told(open(set));
+    const { seen, error } = await readAll(open(set));
     expect(typesOf(seen)).toEqual(["started", "delta"]);
     expect(error).toMatchObject({ code: "upstream_unavailable" });
     expect(set.reserved).toHaveLength(1);
@@ -214,14 +214,14 @@ describe("after the first piece nothing is repeated", () => {
         throw overloaded();
       },
     });
-    await told(open(set));
+    await readAll(open(set));
     expect(set.settlements[0]).toMatchObject({ inputTokens: 7, outputTokens: 40, usageEstimated: true });
   });
 
   test("a stream that stalls is given up at the attempt's deadline", async () => {
     const hand = byHand();
     const set = scriptedGateway({ reservations: [grant()], stream: ({ signal }) => hand.stream(signal) });
-    const events = told(open(set));
+    const events = readAll(open(set));
     await hand.give("Кон");
     await set.clock.advance(120_000);
     expect((await events).error).toMatchObject({ code: "upstream_timeout", status: 504 });
@@ -302,7 +302,7 @@ describe("a reader that leaves", () => {
 
   test("a client's signal that aborts after the end, as some servers do, changes nothing", async () => {
     const set = scriptedGateway({ reservations: [grant()] });
-    await told(open(set));
+    await readAll(open(set));
     set.client.abort();
     await settled();
     expect(set.settlements).toHaveLength(1);

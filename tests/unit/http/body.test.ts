@@ -89,27 +89,27 @@ describe("readBody", () => {
 
   test("room is asked for before anything is read where the length is known, and piece by piece where it is not", async () => {
     const large = "x".repeat(300_000);
-    const told: (number | string)[] = [];
+    const reported: (number | string)[] = [];
     const watched = {
       ...limits,
       maxBytes: 1_000_000,
-      onBytes: (count: number) => void told.push(count),
-      onPiece: (piece: Uint8Array) => void told.push(`piece of ${piece.length}`),
+      onBytes: (count: number) => void reported.push(count),
+      onPiece: (piece: Uint8Array) => void reported.push(`piece of ${piece.length}`),
     };
     const pieces = [large.slice(0, 100_000), large.slice(100_000)];
     const known = await readBody(chunked(pieces, { "content-length": "300000" }), watched);
     expect(new TextDecoder().decode(known)).toBe(large);
-    expect(told).toEqual([300_000, "piece of 100000", "piece of 200000"]);
-    told.length = 0;
+    expect(reported).toEqual([300_000, "piece of 100000", "piece of 200000"]);
+    reported.length = 0;
     const unknown = await readBody(chunked(pieces), watched);
     expect(new TextDecoder().decode(unknown)).toBe(large);
-    expect(told).toEqual([100_000, "piece of 100000", 200_000, "piece of 200000"]);
-    told.length = 0;
+    expect(reported).toEqual([100_000, "piece of 100000", 200_000, "piece of 200000"]);
+    reported.length = 0;
     await readBody(
       new Request("http://gateway/", { method: "POST", body: "small", headers: { "content-length": "5" } }),
       watched,
     );
-    expect(told).toEqual([5, "piece of 5"]);
+    expect(reported).toEqual([5, "piece of 5"]);
   });
 
   test("a check that sees too much in the first piece ends the reading there", async () => {

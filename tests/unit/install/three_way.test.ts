@@ -8,7 +8,7 @@ import { CHECKOUT } from "../../../local/paths.ts";
 
 const hash = fc.option(fc.constantFrom("a", "b", "c"), { nil: undefined });
 
-test("a file that the user changed is never replaced or deleted, and one that he did not change always follows", () => {
+test("a file that the user changed is never replaced or deleted, and an unchanged one always follows", () => {
   fc.assert(fc.property(hash, hash, hash, (base, mine, theirs) => {
     const fate = fateOf({ base, mine, theirs });
     if (mine === theirs) expect(fate).toBe("keep");

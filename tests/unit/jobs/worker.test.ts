@@ -219,7 +219,7 @@ describe("a worker", () => {
 
   test("delivers events as often as it looks for jobs, and those of its last jobs before it ends", async () => {
     const seen: string[] = [];
-    const told: string[][] = [];
+    const reported: string[][] = [];
     const budgets: number[] = [];
     let fails = true;
     const { leases, next, end, ended, clock, said } = work(["a"], {
@@ -227,7 +227,7 @@ describe("a worker", () => {
       deliver({ untilMs }) {
         budgets.push(untilMs);
         if (fails) return Promise.reject(new GatewayError("database_unavailable"));
-        told.push(seen.splice(0));
+        reported.push(seen.splice(0));
         return Promise.resolve();
       },
     });
@@ -238,10 +238,10 @@ describe("a worker", () => {
     expect(await next()).toEqual(["claim 1 in 120000", "warn: events_not_delivered"]);
     fails = false;
     await clock.advance(2 * SECOND);
-    expect(told).toEqual([[], []]);
+    expect(reported).toEqual([[], []]);
     await end("a", { kind: "done", result: 1 });
     await ended;
-    expect(told).toEqual([[], [], ["a"]]);
+    expect(reported).toEqual([[], [], ["a"]]);
     expect(new Set(budgets)).toEqual(new Set([120 * SECOND]));
     expect(said.at(-1)).toBe("info: worker_ended");
     expect(clock.asleep).toBe(0);

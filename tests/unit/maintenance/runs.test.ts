@@ -151,7 +151,7 @@ describe("over keys", () => {
     unless: null,
     id: String(n),
     alias: `k${n}`,
-    envVarName: null,
+    source: null,
     provider: "google",
     isActive: true,
   }));

@@ -1,4 +1,4 @@
-/** What a function counts of storage: gathered for a second, handed over once, and never in the way of what it counts. */
+/** What a function counts of storage: held for a second, handed over once, and never in the way of what it counts. */
 import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { FileToReserve, MediaRegistry } from "../../../shared/database/media.ts";
@@ -151,16 +151,16 @@ describe("files refused for want of room", () => {
 
 test("an emergency clean-up counts when it is reported, and its end does not", async () => {
   const { counts, handed, endSecond } = counting();
-  const told: unknown[] = [];
+  const alerts: unknown[] = [];
   const registry = counts.registry(
-    registryOf({ alert: (...alert) => Promise.resolve(void told.push(alert)) }),
+    registryOf({ alert: (...alert) => Promise.resolve(void alerts.push(alert)) }),
   );
   await registry.alert("storage_emergency_cleanup", "Files take too much.");
   await registry.alert("storage_full", "And it was not enough.");
   await registry.alert("storage_emergency_cleanup", null);
   await endSecond();
   expect(handed[0]!.emergency_cleanups).toBe(1);
-  expect(told).toHaveLength(3);
+  expect(alerts).toHaveLength(3);
 });
 
 test("the store, the registry and the spool that a function opens are counted", async () => {

@@ -6,7 +6,7 @@ const environment: Record<string, string> = {
   BLANK: "  ",
   SUPABASE_SECRET_KEYS: "{}",
   EVE_MAX_WAIT_MS: "1",
-  ADMIN_SECRET_KEY: "opens every kept key",
+  ADMIN_SECRET_KEY: "opens every stored key",
   S3_SECRET_ACCESS_KEY: "opens every file",
   PATH: "/usr/bin",
   NODE_OPTIONS: "--inspect",

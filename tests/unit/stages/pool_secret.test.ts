@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { StoredCredential } from "../../../shared/database/stages.ts";
 import { createKeyEncryption } from "../../../shared/secrets/key_encryption.ts";
+import { secretSourceOf } from "../../../shared/contract/secret_source.ts";
 import { poolSecret } from "../../../shared/stages/pool_secret.ts";
 import { storedKeys } from "../../../shared/stages/stored_keys.ts";
 
@@ -30,37 +31,41 @@ async function withKey(binding = { providerKind: "gemini", origins: {} }, opened
 describe("the secret of a key of the pool", () => {
   test("is in the environment, or in the database, where it is asked for once", async () => {
     const { asked, sources } = await withKey();
-    expect(await poolSecret("GOOGLE_API_KEY_1", "google", sources)).toBe("out of the environment");
+    expect(await poolSecret(secretSourceOf("GOOGLE_API_KEY_1"), "google", sources)).toBe(
+      "out of the environment",
+    );
     expect(asked).toEqual([]);
     for (let call = 0; call < 3; call++) {
-      expect(await poolSecret(NAME, "google", sources)).toBe("the key itself");
+      expect(await poolSecret(secretSourceOf(NAME), "google", sources)).toBe("the key itself");
     }
     expect(asked).toEqual([NAME]);
   });
 
   test("is not there: the key cannot be used, and no call fails for it", async () => {
     const { sources } = await withKey();
-    expect(await poolSecret("stored:gone", "google", sources)).toBeNull();
-    expect(await poolSecret(NAME, "google", { secrets })).toBeNull();
+    expect(await poolSecret(secretSourceOf("stored:gone"), "google", sources)).toBeNull();
+    expect(await poolSecret(secretSourceOf(NAME), "google", { secrets })).toBeNull();
     const other = await withKey(undefined, () => createKeyEncryption("another-admin-secret-0123456789"));
-    expect(await poolSecret(NAME, "google", other.sources)).toBeNull();
+    expect(await poolSecret(secretSourceOf(NAME), "google", other.sources)).toBeNull();
     const none = await withKey(undefined, () => createKeyEncryption(undefined));
-    expect(await poolSecret(NAME, "google", none.sources)).toBeNull();
+    expect(await poolSecret(secretSourceOf(NAME), "google", none.sources)).toBeNull();
   });
 
   test("goes to the provider that it was entered for alone, whatever its row says", async () => {
     const { sources } = await withKey();
-    expect(await poolSecret(NAME, "openai", sources)).toBeNull();
+    expect(await poolSecret(secretSourceOf(NAME), "openai", sources)).toBeNull();
     // Known by now, and still not sent elsewhere.
-    expect(await poolSecret(NAME, "google", sources)).toBe("the key itself");
-    expect(await poolSecret(NAME, "openai", sources)).toBeNull();
+    expect(await poolSecret(secretSourceOf(NAME), "google", sources)).toBe("the key itself");
+    expect(await poolSecret(secretSourceOf(NAME), "openai", sources)).toBeNull();
     const others = await withKey({ providerKind: "openai", origins: { base_url: "https://api.openai.com" } });
-    expect(await poolSecret(NAME, "google", others.sources)).toBeNull();
+    expect(await poolSecret(secretSourceOf(NAME), "google", others.sources)).toBeNull();
   });
 
   test("cannot be read while the database does not answer, which is no fault of the key", async () => {
     const credential = () => Promise.reject(new GatewayError("database_unavailable"));
     const sources = { secrets, storedKeys: storedKeys({ credential }, () => encryption, read) };
-    await expect(poolSecret(NAME, "google", sources)).rejects.toMatchObject({ code: "database_unavailable" });
+    await expect(poolSecret(secretSourceOf(NAME), "google", sources)).rejects.toMatchObject({
+      code: "database_unavailable",
+    });
   });
 });

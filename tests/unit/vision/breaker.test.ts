@@ -84,10 +84,10 @@ test.each<[string, Analysis | Error, string | Analysis]>([
     new AnalysisFailure("no_capacity", "upstream_rate_limited", ""),
     "upstream_rate_limited",
   ],
-])("%s closes it", async (_, how, told) => {
+])("%s closes it", async (_, how, reports) => {
   await opened();
   now = 30_000;
-  expect(await ends(how)).toEqual(told);
+  expect(await ends(how)).toEqual(reports);
   expect(await ends(ANALYSIS)).toEqual(ANALYSIS);
   expect(await ends(failure("upstream_timeout"))).toBe("upstream_timeout");
   expect(await ends(ANALYSIS)).toEqual(ANALYSIS);

@@ -4,8 +4,8 @@ import type { AnalystCapabilities } from "../../../shared/vision/analyst.ts";
 import {
   type AvailableAnalyst,
   decide,
-  looksOf,
   type PictureFacts,
+  pictureKind,
   samplePlace,
   USUAL_POLICY,
   type VisionPolicy,
@@ -124,7 +124,7 @@ describe("who looks at it", () => {
     ["text", "image/tiff", 1754, 1240],
     ["small", "image/png", 384, 200],
   ])("%s: %s of %i x %i", (looks, mimeType, width, height) => {
-    expect(looksOf({ mimeType, width, height })).toBe(looks);
+    expect(pictureKind({ mimeType, width, height })).toBe(looks);
   });
 });
 

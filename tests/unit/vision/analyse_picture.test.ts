@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import type { VisionEstimate } from "../../../shared/contract/request.ts";
 import type {
+  AnalysisToKeep,
   BudgetAnswer,
   DecisionToKeep,
-  LookedAt,
   PictureJob,
   PictureSaid,
   VisionBooks,
@@ -19,7 +19,7 @@ import { withBreaker } from "../../../shared/vision/analysts/breaker.ts";
 import type { VisionCache } from "../../../shared/vision/cache.ts";
 import { pngOf, scene } from "../../harness/made_pictures.ts";
 import { joinBytes } from "../../../shared/runtime/join_bytes.ts";
-import { lookAt, type LookDependencies } from "../../../shared/vision/look.ts";
+import { analysePicture, type AnalysisDependencies } from "../../../shared/vision/analyse_picture.ts";
 import type { VisionResult } from "../../../shared/vision/result.ts";
 
 const JOB: PictureJob = {
@@ -61,7 +61,7 @@ function png(width: number, height: number): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-let said: { decision: DecisionToKeep; outcome: LookedAt }[];
+let said: { decision: DecisionToKeep; outcome: AnalysisToKeep }[];
 let reserved: Map<string, number | null>;
 let providers: Map<string, string>;
 let settled: [provider: string, tokens: number | null][];
@@ -134,7 +134,7 @@ function take({ id, provider, tokens }: VisionEstimate): BudgetAnswer {
   return { status: "reserved" };
 }
 
-async function look(...analysts: Analyst[]) {
+async function analyseWith(...analysts: Analyst[]) {
   const books: VisionBooks = {
     begin(_, seconds) {
       held.push(seconds);
@@ -172,11 +172,11 @@ async function look(...analysts: Analyst[]) {
   };
   bytes = joinBytes([bytes, new Uint8Array(Math.max(0, 5000 - bytes.length))]);
   const beginning = (_: MediaObject, atMost: number) => Promise.resolve(bytes.slice(0, atMost));
-  const picture: LookDependencies["picture"] = (stored) => ({
+  const picture: AnalysisDependencies["picture"] = (stored) => ({
     ...stored,
     bytes: () => Promise.resolve(bytes),
   });
-  const outcome = await lookAt(JOB, PROJECT, {
+  const outcome = await analysePicture(JOB, PROJECT, {
     books,
     cache,
     analysts,
@@ -190,7 +190,7 @@ async function look(...analysts: Analyst[]) {
 
 describe("a picture that can be looked at", () => {
   test("is paid for once: the result is kept, and the next look finds it for nothing", async () => {
-    const first = await look(analyst("model:m", [found()]));
+    const first = await analyseWith(analyst("model:m", [found()]));
     expect(first.last).toMatchObject({
       status: "done",
       input_tokens: 300,
@@ -200,7 +200,7 @@ describe("a picture that can be looked at", () => {
     });
     expect(first.decision).toMatchObject({ action: "analyse", reason: "usual", policy_version: 3 });
     expect(settled).toEqual([["model:m", 400]]);
-    const second = await look(analyst("model:m", []));
+    const second = await analyseWith(analyst("model:m", []));
     expect(second.last).toMatchObject({
       status: "done",
       from_cache: true,
@@ -215,13 +215,13 @@ describe("a picture that can be looked at", () => {
 
   test("whose answer does not hold is asked for once more, under another id; then the answer is kept as it came", async () => {
     const bad = found({ result: null, fault: "labels: too many", rawText: "[1]" });
-    const mended = await look(analyst("model:m", [bad, found()]));
-    expect(mended.last).toMatchObject({ status: "done", input_tokens: 600, output_tokens: 200 });
+    const repaired = await analyseWith(analyst("model:m", [bad, found()]));
+    expect(repaired.last).toMatchObject({ status: "done", input_tokens: 600, output_tokens: 200 });
     expect(asked[1]).toMatchObject({ earlierFault: "labels: too many" });
     expect(asked[0]!.requestId).not.toBe(asked[1]!.requestId);
     expect(asked[1]!.requestId.length).toBeLessThanOrEqual(100);
     cached.clear();
-    const never = await look(analyst("model:m", [bad, bad]), ocr([found()]));
+    const never = await analyseWith(analyst("model:m", [bad, bad]), ocr([found()]));
     expect(never.last).toMatchObject({
       status: "invalid",
       raw_text: "[1]",
@@ -233,18 +233,21 @@ describe("a picture that can be looked at", () => {
   });
 
   test("which is looked at again after its worker died has the same ids: what was paid for is found", async () => {
-    await look(analyst("model:m", [found()]));
+    await analyseWith(analyst("model:m", [found()]));
     cached.clear();
-    await look(analyst("model:m", [found({ replayed: true })]));
+    await analyseWith(analyst("model:m", [found({ replayed: true })]));
     expect(asked[0]!.requestId).toBe(asked[1]!.requestId);
   });
 
   test("which looks like another takes that one's result, unless it has gone meanwhile", async () => {
     near = { sha256: "b".repeat(64), distance: 1 };
-    expect((await look(analyst("model:m", []))).last).toMatchObject({ status: "done", same_as: near.sha256 });
+    expect((await analyseWith(analyst("model:m", []))).last).toMatchObject({
+      status: "done",
+      same_as: near.sha256,
+    });
     expect(asked).toHaveLength(0);
     gone = true;
-    expect((await look(analyst("model:m", [found()]))).last).toMatchObject({
+    expect((await analyseWith(analyst("model:m", [found()]))).last).toMatchObject({
       status: "done",
       analyst: "model:m",
     });
@@ -254,7 +257,7 @@ describe("a picture that can be looked at", () => {
 describe("a picture that looks like another", () => {
   test("which is being looked at now waits for it, and pays nothing", async () => {
     underWay = { sha256: "b".repeat(64), distance: 1 };
-    const { outcome, last, decision } = await look(analyst("model:m", []));
+    const { outcome, last, decision } = await analyseWith(analyst("model:m", []));
     expect(outcome).toEqual({ kind: "later", delayMs: 5_000 });
     expect(last).toMatchObject({ status: "waiting" });
     expect(decision).toMatchObject({ action: "wait", reason: "looks_the_same", detail: { distance: 1 } });
@@ -263,7 +266,7 @@ describe("a picture that looks like another", () => {
 
   test("is known by its bits; one without them says why", async () => {
     bytes = pngOf(scene(5, 144, 96));
-    await look(analyst("model:m", [found()]));
+    await analyseWith(analyst("model:m", [found()]));
     expect(said.at(-1)!.decision.detail).not.toHaveProperty("no_dhash");
     expect(seen).toMatchObject({
       width: 144,
@@ -272,7 +275,7 @@ describe("a picture that looks like another", () => {
       no_dhash: null,
     });
     bytes = png(1000, 800);
-    const { decision } = await look(analyst("model:m", [found()]));
+    const { decision } = await analyseWith(analyst("model:m", [found()]));
     expect(decision!.detail).toMatchObject({ no_dhash: "not_decoded" });
     expect(seen).toMatchObject({ dhash: null, no_dhash: "not_decoded" });
   });
@@ -284,7 +287,7 @@ describe("who cannot is passed over", () => {
 
   test("a budget that is used up, a model that refuses or is down: the next one looks", async () => {
     usedUp = ["model:a"];
-    const { last } = await look(
+    const { last } = await analyseWith(
       analyst("model:a", []),
       analyst("model:b", [failure("refused", { spentTokens: 7 })]),
       analyst("model:c", [failure("retryable")]),
@@ -297,7 +300,11 @@ describe("who cannot is passed over", () => {
 
   test("an earlier run's call that may yet be answered is waited for: nobody else is asked, and what it took stays taken", async () => {
     const running = new AnalysisFailure("no_capacity", "request_running", "words", { retryAfterMs: 15_000 });
-    const { outcome, last } = await look(analyst("model:a", [running]), analyst("model:b", []), ocr([]));
+    const { outcome, last } = await analyseWith(
+      analyst("model:a", [running]),
+      analyst("model:b", []),
+      ocr([]),
+    );
     expect(outcome).toEqual({ kind: "later", delayMs: 15_000 });
     expect(last).toMatchObject({ status: "waiting" });
     expect(asked).toHaveLength(1);
@@ -305,14 +312,14 @@ describe("who cannot is passed over", () => {
   });
 
   test("a model that has room soon is waited for rather than reading the text alone", async () => {
-    const soon = await look(
+    const soon = await analyseWith(
       analyst("model:a", [failure("no_capacity", { retryAfterMs: 20_000 })]),
       ocr([found()]),
     );
     expect(soon.outcome).toEqual({ kind: "later", delayMs: 20_000 });
     expect(soon.last).toMatchObject({ status: "waiting", reason: "model:a: words" });
     expect(reserved.size).toBe(0);
-    const late = await look(
+    const late = await analyseWith(
       analyst("model:a", [failure("no_capacity", { retryAfterMs: 3_600_000 })]),
       ocr([found()]),
     );
@@ -332,48 +339,48 @@ describe("who cannot is passed over", () => {
       },
     }, { now: () => now });
     const down = () => new AnalysisFailure("retryable", "upstream_unavailable", "503");
-    /** Whoever looked; and how often the model was asked so far. */
-    const looked = async () => {
+    /** Who was asked; and how often the model was asked so far. */
+    const askedSoFar = async () => {
       cached.clear();
-      const { last } = await look(guarded, ocr([found({ inputTokens: 0, outputTokens: 0 })]));
+      const { last } = await analyseWith(guarded, ocr([found({ inputTokens: 0, outputTokens: 0 })]));
       return [last!.analyst, calls];
     };
-    expect(await looked()).toEqual(["tesseract", 1]);
-    expect(await looked()).toEqual(["tesseract", 2]);
-    expect(await looked()).toEqual(["tesseract", 3]);
+    expect(await askedSoFar()).toEqual(["tesseract", 1]);
+    expect(await askedSoFar()).toEqual(["tesseract", 2]);
+    expect(await askedSoFar()).toEqual(["tesseract", 3]);
     // Open: nobody asks it, and nobody waits for it though its time is near.
-    expect(await looked()).toEqual(["tesseract", 3]);
+    expect(await askedSoFar()).toEqual(["tesseract", 3]);
     now = 29_999;
-    expect(await looked()).toEqual(["tesseract", 3]);
+    expect(await askedSoFar()).toEqual(["tesseract", 3]);
     now = 30_000;
-    expect(await looked()).toEqual(["tesseract", 4]);
-    expect(await looked()).toEqual(["tesseract", 4]);
+    expect(await askedSoFar()).toEqual(["tesseract", 4]);
+    expect(await askedSoFar()).toEqual(["tesseract", 4]);
     // Where there is no other the picture waits, says for what, and has lost no run.
-    expect(await look(guarded)).toMatchObject({
+    expect(await analyseWith(guarded)).toMatchObject({
       outcome: { kind: "later", delayMs: 60_000 },
       last: { status: "waiting", reason: "model:a: its provider is down, and asked again later" },
     });
     now = 90_000;
     isDown = false;
-    expect(await looked()).toEqual(["model:a", 5]);
-    expect(await looked()).toEqual(["model:a", 6]);
+    expect(await askedSoFar()).toEqual(["model:a", 5]);
+    expect(await askedSoFar()).toEqual(["model:a", 6]);
     isDown = true;
-    expect(await looked()).toEqual(["tesseract", 7]);
-    expect(await looked()).toEqual(["tesseract", 8]);
+    expect(await askedSoFar()).toEqual(["tesseract", 7]);
+    expect(await askedSoFar()).toEqual(["tesseract", 8]);
     isDown = false;
     // Two in a row are not three.
-    expect(await looked()).toEqual(["model:a", 9]);
+    expect(await askedSoFar()).toEqual(["model:a", 9]);
     expect(reserved.size).toBe(0);
   });
 
   test("nobody at all: it waits and says what for, or has failed where all refuse", async () => {
-    expect(await look()).toMatchObject({
+    expect(await analyseWith()).toMatchObject({
       outcome: { kind: "later", delayMs: 60_000 },
       last: { status: "waiting", reason: expect.stringContaining("no_analyst: Nobody") },
       decision: { action: "wait" },
     });
     usedUp = ["model:a"];
-    expect(await look(analyst("model:a", []))).toMatchObject({
+    expect(await analyseWith(analyst("model:a", []))).toMatchObject({
       outcome: { kind: "later", delayMs: 600_000 },
       last: {
         status: "waiting",
@@ -381,12 +388,12 @@ describe("who cannot is passed over", () => {
       },
     });
     usedUp = [];
-    expect(await look(analyst("model:a", [failure("refused")]))).toMatchObject({
+    expect(await analyseWith(analyst("model:a", [failure("refused")]))).toMatchObject({
       outcome: { kind: "ended", status: "failed" },
       last: { status: "failed", reason: "model:a: words" },
     });
     // A run that counts: after five of them the job has failed.
-    expect((await look(analyst("model:a", [failure("retryable")]))).outcome).toEqual({
+    expect((await analyseWith(analyst("model:a", [failure("retryable")]))).outcome).toEqual({
       kind: "failed",
       code: "some_code",
       message: "model:a: words",
@@ -394,7 +401,7 @@ describe("who cannot is passed over", () => {
   });
 
   test("a run that is broken off keeps its reservation: the next one has the same, and nobody is paid twice", async () => {
-    await expect(look(analyst("model:a", [new DOMException("", "AbortError")]))).rejects.toThrow();
+    await expect(analyseWith(analyst("model:a", [new DOMException("", "AbortError")]))).rejects.toThrow();
     expect([...reserved.values()]).toEqual([1000]);
     expect(said).toEqual([]);
   });
@@ -402,28 +409,28 @@ describe("who cannot is passed over", () => {
 
 test("a bomb, a file that is no picture and what the policy skips are looked at by nobody", async () => {
   bytes = png(60_000, 60_000);
-  expect((await look(analyst("model:m", []))).last).toMatchObject({
+  expect((await analyseWith(analyst("model:m", []))).last).toMatchObject({
     status: "skipped",
     reason: expect.stringMatching(/^too_many_pixels: 60000 x/),
   });
   bytes = new TextEncoder().encode("<html>no picture</html>");
-  expect((await look(analyst("model:m", []))).decision).toMatchObject({
+  expect((await analyseWith(analyst("model:m", []))).decision).toMatchObject({
     action: "skip",
     reason: "not_a_picture",
   });
   bytes = png(100, 100);
   policy = { enabled: false };
-  expect((await look(analyst("model:m", []))).decision).toMatchObject({
+  expect((await analyseWith(analyst("model:m", []))).decision).toMatchObject({
     action: "skip",
     reason: "switched_off",
   });
   expect(reserved.size + asked.length).toBe(0);
 });
 
-test("a picture is held anew for each call; one that has become another job's meanwhile is asked of nobody more", async () => {
+test("a picture is held again for each call; one that has become another job's meanwhile is asked of nobody more", async () => {
   const down = () => new AnalysisFailure("retryable", "upstream_timeout", "words");
   const bad = found({ result: null, fault: "labels: too many" });
-  await look(analyst("model:a", [down()]), analyst("model:b", [bad, found()]));
+  await analyseWith(analyst("model:a", [down()]), analyst("model:b", [bad, found()]));
   // At the beginning, for the next analyst, and for its second answer; longer than any call may take.
   expect(held).toEqual([420, 420, 420]);
   expect(asked).toHaveLength(3);
@@ -441,7 +448,7 @@ test("a picture is held anew for each call; one that has become another job's me
         return first instanceof Error ? Promise.reject(first) : Promise.resolve(first);
       };
       cached.clear();
-      expect((await look(taking, analyst("model:b", []))).outcome).toEqual(outcome);
+      expect((await analyseWith(taking, analyst("model:b", []))).outcome).toEqual(outcome);
     }
   }
   expect(asked).toHaveLength(3);
@@ -449,8 +456,8 @@ test("a picture is held anew for each call; one that has become another job's me
 
 test("one that another job looks at waits a little; one that has ended is left alone", async () => {
   begins = { status: "busy", retry_after_ms: 100_000 };
-  expect((await look()).outcome).toEqual({ kind: "later", delayMs: 5_000 });
+  expect((await analyseWith()).outcome).toEqual({ kind: "later", delayMs: 5_000 });
   begins = { status: "ended" };
-  expect((await look()).outcome).toEqual({ kind: "ended", status: "ended" });
+  expect((await analyseWith()).outcome).toEqual({ kind: "ended", status: "ended" });
   expect(said).toEqual([]);
 });

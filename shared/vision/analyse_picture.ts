@@ -1,6 +1,12 @@
 import type { Caller } from "../contract/caller.ts";
 import type { VisionEstimate } from "../contract/request.ts";
-import type { DecisionToKeep, LookedAt, PictureJob, PictureSaid, VisionBooks } from "../database/vision.ts";
+import type {
+  AnalysisToKeep,
+  DecisionToKeep,
+  PictureJob,
+  PictureSaid,
+  VisionBooks,
+} from "../database/vision.ts";
 import type { MediaObject } from "../database/media.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { sha256Of } from "../runtime/sha256.ts";
@@ -16,7 +22,7 @@ import { PROMPT_VERSION } from "./prompt.ts";
 import { RESULT_VERSION } from "./result.ts";
 import type { StoredPicture } from "./stored_picture.ts";
 
-export interface LookDependencies {
+export interface AnalysisDependencies {
   books: VisionBooks;
   cache: VisionCache;
   /** In the order of the installation. */
@@ -29,14 +35,14 @@ export interface LookDependencies {
   log: Log;
 }
 
-export type LookOutcome =
+export type AnalysisOutcome =
   | { kind: "ended"; status: string }
   /** It waits, and its row says what for. */
   | { kind: "later"; delayMs: number }
   /** Who was asked broke off: a run that counts. */
   | { kind: "failed"; code: string; message: string };
 
-/** No other job looks at the same picture for so long: more than one call may take (EVE_REQUEST_TIMEOUT_MS). Held anew for each. */
+/** No other job looks at the same picture for so long: more than one call may take (EVE_REQUEST_TIMEOUT_MS). Held again for each. */
 const HOLD_SECONDS = 420;
 /** Between two looks at what another job is doing, or at a lane that is full. */
 const LEAST_DELAY_MS = 5_000;
@@ -56,21 +62,21 @@ interface Failing {
 }
 
 type Asked =
-  | { kind: "found"; outcome: LookedAt }
+  | { kind: "found"; outcome: AnalysisToKeep }
   | { kind: "failed"; failing: Failing }
-  | { kind: "lost"; outcome: LookOutcome };
+  | { kind: "lost"; outcome: AnalysisOutcome };
 
 /**
- * Looks at one picture, for a job: policy, cache, budget, analyst, result. Each step may be repeated: what was paid for is found again by
+ * Analyses one picture, for a job: policy, cache, budget, analyst, result. Each step may be repeated: what was paid for is found again by
  * the id of its step, and what was written down is not written twice.
  * @throws GatewayError where nothing can be known now: the database or the store is away; and the signal's reason when it aborts
  */
-export async function lookAt(
+export async function analysePicture(
   job: PictureJob,
   caller: Caller,
-  dependencies: LookDependencies,
+  dependencies: AnalysisDependencies,
   signal: AbortSignal,
-): Promise<LookOutcome> {
+): Promise<AnalysisOutcome> {
   const { books, clock } = dependencies;
   const since = clock.now();
   const begun = await books.begin(job, HOLD_SECONDS);
@@ -115,7 +121,7 @@ export async function lookAt(
     decision = decided({ ...facts, similar: null });
   }
   const kept = keeping(decision);
-  const finish = async (outcome: LookedAt): Promise<LookOutcome> => {
+  const finish = async (outcome: AnalysisToKeep): Promise<AnalysisOutcome> => {
     await books.finish(job, kept, { ...outcome, duration_ms: Math.round(clock.now() - since) });
     return { kind: "ended", status: outcome.status };
   };
@@ -154,14 +160,14 @@ export async function lookAt(
     if (asked.kind === "lost") return asked.outcome;
     if (asked.kind === "found") return await finish(asked.outcome);
     failings.push(asked.failing);
-    // The call of an earlier run, whose worker is gone, may yet be answered: whoever were asked now would be paid beside it.
+    // The call of an earlier run, whose worker is gone, may yet be answered: a second one would be paid beside it.
     if (asked.failing.code === "request_running") break;
   }
   return await withoutResult(failings, finish);
 }
 
-/** Holds the picture anew; null: it is still this job's. */
-async function isLost(job: PictureJob, books: VisionBooks): Promise<LookOutcome | null> {
+/** Holds the picture again; null: it is still this job's. */
+async function isLost(job: PictureJob, books: VisionBooks): Promise<AnalysisOutcome | null> {
   const { status } = await books.begin(job, HOLD_SECONDS);
   if (status === "begun") return null;
   return status === "ended" ? { kind: "ended", status } : { kind: "later", delayMs: LEAST_DELAY_MS };
@@ -172,8 +178,8 @@ const hasRoomSoon = ({ kind, code, retryAfterMs }: Failing) =>
 
 async function withoutResult(
   failings: readonly Failing[],
-  finish: (outcome: LookedAt) => Promise<LookOutcome>,
-): Promise<LookOutcome> {
+  finish: (outcome: AnalysisToKeep) => Promise<AnalysisOutcome>,
+): Promise<AnalysisOutcome> {
   const reason = failings.map(({ name, message }) => `${name}: ${message}`).join("; ").slice(0, 500);
   const waiting = failings.filter(({ kind }) => kind === "no_capacity");
   if (waiting.length > 0) {
@@ -199,7 +205,7 @@ interface Step {
 }
 
 /** One analyst, asked once more where its answer does not hold. */
-async function ask(step: Step, dependencies: LookDependencies): Promise<Asked> {
+async function ask(step: Step, dependencies: AnalysisDependencies): Promise<Asked> {
   const { job, analyst, resolution } = step;
   const key: CacheKey = { tenantId: job.tenantId, sha256: job.sha256, analyst: analyst.name, resolution };
   const cached = await dependencies.cache.find(key);
@@ -247,7 +253,7 @@ async function askOnce(
   { job, caller, analyst, resolution, picture, signal }: Step,
   round: number,
   earlierFault: string | undefined,
-  { books }: LookDependencies,
+  { books }: AnalysisDependencies,
 ): Promise<{ kind: "answered"; analysis: Analysis } | { kind: "failed"; failing: Failing }> {
   const { name, capabilities } = analyst;
   const exact = new TextEncoder().encode(`${name} ${resolution} ${round}`);
@@ -301,7 +307,7 @@ function factsOf(
     Analysis,
     "provider" | "model" | "inputTokens" | "outputTokens"
   >,
-): Omit<LookedAt, "status"> {
+): Omit<AnalysisToKeep, "status"> {
   return {
     analyst: analyst.name,
     provider,
@@ -317,7 +323,7 @@ function factsOf(
 /** What its bytes say: of what is worth a hash all of them, which then need not be read again. */
 async function saidBy(
   object: MediaObject,
-  { beginning }: LookDependencies,
+  { beginning }: AnalysisDependencies,
 ): Promise<{ said: PictureSaid; whole: Uint8Array<ArrayBuffer> | null }> {
   const size = object.size_bytes ?? 0;
   let bytes = await beginning(object, HEADER_BYTES);
