@@ -14,6 +14,8 @@ import { telegramChannel } from "../../shared/maintenance/telegram_channel.ts";
 import { webhookChannel } from "../../shared/maintenance/webhook_channel.ts";
 import { type ProviderName, providerRegistry } from "../../shared/providers/registry.ts";
 import { type FakeServer, serveFake } from "../fakes/fake_api.ts";
+import { callsIn, sourcesIn } from "../harness/source_calls.ts";
+import { CHECKOUT } from "../../local/paths.ts";
 
 const SECRET = "a-key-that-goes-nowhere-else";
 const PROMPT: Prompt = { contents: [{ role: "user", parts: [{ text: "Hello" }] }] };
@@ -199,36 +201,11 @@ describe.each([301, 302, 303, 307, 308])("[security.redirects] a redirect with %
 });
 
 describe("[security.redirects] no call is forgotten", () => {
-  const root = new URL("../../", import.meta.url);
-
-  function sourcesIn(folder: string): string[] {
-    return [...Deno.readDirSync(new URL(`${folder}/`, root))].flatMap((entry) =>
-      entry.isDirectory
-        ? sourcesIn(`${folder}/${entry.name}`)
-        : entry.name.endsWith(".ts")
-        ? [`${folder}/${entry.name}`]
-        : []
-    );
-  }
-
-  /** The arguments of each call of a `fetch`, by where it stands. `app.fetch` is a router's own, and sends nothing. */
-  function callsIn(path: string): [where: string, given: string][] {
-    const text = Deno.readTextFileSync(new URL(path, root));
-    return [...text.matchAll(/(?<!app\.|[\w$])fetch\(/g)].map((match) => {
-      let depth = 0;
-      let at = match.index + match[0].length - 1;
-      do {
-        if (text[at] === "(") depth++;
-        if (text[at] === ")") depth--;
-        at++;
-      } while (depth > 0 && at < text.length);
-      const line = text.slice(0, match.index).split("\n").length;
-      return [`${path}:${line}`, text.slice(match.index, at)];
-    });
-  }
+  /** `app.fetch` is a router's own, and sends nothing. */
+  const callsOfFetch = (path: string) => callsIn(path, /(?<!app\.|[\w$])fetch\(/g);
 
   test("every call of fetch in what is deployed, and in the command line, says that it follows none", () => {
-    const calls = ["shared", "supabase/functions", "cli"].flatMap(sourcesIn).flatMap(callsIn);
+    const calls = ["shared", "supabase/functions", "cli"].flatMap(sourcesIn).flatMap(callsOfFetch);
     expect(calls.length).toBeGreaterThan(5);
     // This one passes on what it is given, which says so.
     const open = calls.filter(([where]) => !where.startsWith("shared/providers/trusting_fetch.ts:"))
@@ -238,7 +215,7 @@ describe("[security.redirects] no call is forgotten", () => {
 
   test("nothing that is deployed imports Google's library, which follows them", () => {
     const importing = ["shared", "supabase/functions"].flatMap(sourcesIn).filter((path) =>
-      /from\s+["']@google\//.test(Deno.readTextFileSync(new URL(path, root)))
+      /from\s+["']@google\//.test(Deno.readTextFileSync(`${CHECKOUT}/${path}`))
     );
     expect(importing).toEqual([]);
   });
