@@ -95,7 +95,7 @@ async function starts(): Promise<number> {
   return row!.n;
 }
 
-test("[security.addresses] no stranger gets in at any of them, and none learns more than that", async () => {
+test("[security.strangers] no stranger gets in at any of them, and none learns more than that", async () => {
   expect(closed.length).toBeGreaterThan(150);
   const before = await starts();
   for (const [at, [who, headers]] of Object.entries(actors.strangers).entries()) {
@@ -116,7 +116,7 @@ test("[security.addresses] no stranger gets in at any of them, and none learns m
   expect(await starts()).toBe(before);
 });
 
-test("[security.addresses] functions that are the project's own open to nobody else", async () => {
+test("[security.strangers] functions that are the project's own open to nobody else", async () => {
   for (
     const address of closed.filter(({ fn }) => ["admin", "maintenance", "worker", "telegram"].includes(fn))
   ) {
@@ -127,7 +127,7 @@ test("[security.addresses] functions that are the project's own open to nobody e
   }
 });
 
-test("[security.addresses] a token that was revoked ends at every address of the function api, whatever it was for", async () => {
+test("[security.strangers] a token that was revoked ends at every address of the function api, whatever it was for", async () => {
   for (const address of closed.filter(({ fn }) => fn === "api")) {
     const { status, text } = await ask(address, revoked);
     expect.soft(status, `${called(address)}: ${text.slice(0, 200)}`).toBe(401);
@@ -184,7 +184,7 @@ async function fingerprint(): Promise<string> {
   return row!.digest;
 }
 
-describe("[security.addresses] what one consumer keeps", () => {
+describe("[security.strangers] what one consumer keeps", () => {
   let mine: [RegExp, Record<string, string>][];
   beforeAll(async () => {
     mine = await belongings();
@@ -256,7 +256,7 @@ describe("[security.addresses] what one consumer keeps", () => {
   });
 });
 
-test("[security.addresses] what is asked without sense is counted, by code and by whom, at every function", async () => {
+test("[security.strangers] what is asked without sense is counted, by code and by whom, at every function", async () => {
   const asked: [Pick<Address, "fn">, string, RequestInit, number][] = [
     [{ fn: "admin" }, "/providers/remove", { method: "POST", body: "{" }, 400],
     [{ fn: "maintenance" }, "/alerts", { method: "POST", body: "[]" }, 400],
