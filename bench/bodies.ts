@@ -18,7 +18,7 @@
  * Google is another process, which answers after 300 ms and looks at no body. The function asks the database itself: over the REST
  * API it would ask this process, where the victim's clock is.
  *
- * `ratio` is the victim's p99 during an attack over the same alone, measured just before it. Goal: below 2, every call of the victim answered, and no
+ * The exit code is 1 if a goal is not met. `ratio` is the victim's p99 during an attack over the same alone, measured just before it. Goal: below 2, every call of the victim answered, and no
  * process ended.
  */
 import postgres from "postgres";
@@ -138,7 +138,8 @@ interface Measured {
   answered: Record<string, number>;
 }
 
-async function bench({ quick, only, checkout }: BenchOptions): Promise<void> {
+/** @returns whether the goals are met */
+async function bench({ quick, only, checkout }: BenchOptions): Promise<boolean> {
   const lasts = quick ? 10_000 : 30_000;
   const cleanups = new Cleanups();
   const folder = await Deno.makeTempDir({ prefix: "eve-gateway-bench-" });
@@ -309,6 +310,7 @@ async function bench({ quick, only, checkout }: BenchOptions): Promise<void> {
     };
     const met = Object.values(goals).every((goal) => goal.met);
     console.log(JSON.stringify({ figures, ratios, goals, met }));
+    return met;
   } finally {
     await cleanups.run();
   }
@@ -382,9 +384,15 @@ if (kind !== undefined && url?.startsWith("http")) {
 }
 const option = (name: string) =>
   Deno.args.find((word) => word.startsWith(`--${name}=`))?.slice(name.length + 3);
-await bench({
+const only = option("only")?.split(",") ?? Object.keys(BODIES);
+const unknown = only.filter((name) => !(name in BODIES));
+if (unknown.length > 0) {
+  console.error(`There are no bodies ${unknown.join(", ")}. There are: ${Object.keys(BODIES).join(", ")}.`);
+  Deno.exit(2);
+}
+const met = await bench({
   quick: Deno.args.includes("--quick"),
-  only: option("only")?.split(",") ?? Object.keys(BODIES),
+  only,
   checkout: await Deno.realPath(option("checkout") ?? CHECKOUT),
 });
-Deno.exit(0);
+Deno.exit(met ? 0 : 1);

@@ -110,8 +110,7 @@ if (import.meta.main) {
       }
     }
   } catch (error) {
-    if (!(error instanceof DeployError)) throw error;
-    console.error(safeForTerminal(error.message, false));
+    console.error(safeForTerminal(error instanceof DeployError ? error.message : Deno.inspect(error), false));
     Deno.exitCode = 1;
   }
 }

@@ -115,11 +115,11 @@ if (import.meta.main) {
       root,
       cli: (hidden) => supabaseCli(root, hidden),
       say: (line) => console.log(safeForTerminal(line, false)),
-      ask: (question) => Deno.stdin.isTerminal() ? globalThis.confirm(question) : undefined,
+      ask: (question) =>
+        Deno.stdin.isTerminal() ? globalThis.confirm(safeForTerminal(question, false)) : undefined,
     });
   } catch (error) {
-    if (!(error instanceof DeployError)) throw error;
-    console.error(safeForTerminal(error.message, false));
+    console.error(safeForTerminal(error instanceof DeployError ? error.message : Deno.inspect(error), false));
     Deno.exitCode = 1;
   }
 }

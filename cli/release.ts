@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import { makePackage } from "../local/pack.ts";
 import { CHECKOUT } from "../local/paths.ts";
+import { safeForTerminal } from "./eve/terminal.ts";
 import { hashOf } from "./install/hash.ts";
 import { runIn } from "./release/run.ts";
 import {
@@ -120,9 +121,12 @@ const { values } = parseArgs({
   },
 });
 
+const say = (line: string) => console.log(safeForTerminal(line, false));
+const complain = (line: string) => console.error(safeForTerminal(line, false));
+
 async function release(): Promise<number> {
   if (values.help) {
-    console.log(USAGE);
+    say(USAGE);
     return 0;
   }
   if (values["fill-locks"]) {
@@ -140,15 +144,15 @@ async function release(): Promise<number> {
     wrong.push(`There is a tag v${version} already.`);
   }
   if (wrong.length > 0 || values.check) {
-    for (const line of wrong) console.error(line);
-    if (wrong.length === 0) console.log(`${version} may be released.`);
+    for (const line of wrong) complain(line);
+    if (wrong.length === 0) say(`${version} may be released.`);
     return wrong.length === 0 ? 0 : 1;
   }
   if (!values["skip-ci"]) await run(".ci/run", [], { show: true });
-  for (const name of await makeFiles(values.out, version)) console.log(`${values.out}/${name}`);
+  for (const name of await makeFiles(values.out, version)) say(`${values.out}/${name}`);
   if (!values["no-tag"]) {
     await run("git", ["tag", "--annotate", `v${version}`, "--message", `EVE Gateway ${version}`]);
-    console.log(
+    say(
       `Tagged v${version}. What is left is the owner's: git push --tags, npm publish, and the tag's page.`,
     );
   }
@@ -158,6 +162,6 @@ async function release(): Promise<number> {
 try {
   Deno.exitCode = await release();
 } catch (error) {
-  console.error((error as Error).message);
+  complain((error as Error).message);
   Deno.exitCode = 1;
 }

@@ -20,6 +20,7 @@ import { findTesseract } from "./tesseract.ts";
 const REST_MS = 1_000;
 
 const variable = (name: string) => Deno.env.get(name);
+const say = (text: string) => console.error(safeForTerminal(text, false));
 const stop = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   try {
@@ -47,10 +48,10 @@ try {
     ...networkOf(Deno),
     clock,
     newId: () => crypto.randomUUID(),
-    log: createLog(variable("EVE_LOG_LEVEL")),
+    log: createLog(variable("EVE_LOG_LEVEL"), (line) => safeForTerminal(line, false)),
   });
-  console.error(`The worker runs jobs of ${settings.project.url}. Interrupt it to end it.`);
-  console.error(
+  say(`The worker runs jobs of ${settings.project.url}. Interrupt it to end it.`);
+  say(
     !files
       ? "Jobs about files (vision, ocr, crawl, telegram) are left to others: the project's are in S3, and S3_BUCKET_NAME and its keys are not set here."
       : tesseract === null
@@ -64,7 +65,6 @@ try {
   worker.leave();
   Deno.exit(0);
 } catch (thrown) {
-  const said = thrown instanceof GatewayError ? thrown.detail ?? thrown.message : Deno.inspect(thrown);
-  console.error(safeForTerminal(said, false));
+  say(thrown instanceof GatewayError ? thrown.detail ?? thrown.message : Deno.inspect(thrown));
   Deno.exit(1);
 }

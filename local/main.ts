@@ -1,4 +1,5 @@
 /** `npm start`: brings the stack up, shows that it works, and keeps it up until it is told to end. */
+import { safeForTerminal } from "../cli/eve/terminal.ts";
 import { FIRST_FUNCTION, firstCall } from "./first_call.ts";
 import { CHECKOUT } from "./paths.ts";
 import { StartError } from "./start_error.ts";
@@ -49,7 +50,7 @@ async function run(): Promise<void> {
     ...settings,
     console: true,
     log: (line) => {
-      console.log(line);
+      console.log(safeForTerminal(line, false));
       record(line);
     },
     output: (part, line) => {
@@ -86,7 +87,8 @@ async function present(stack: Stack, dataDir: string, lastWords: string[]): Prom
     const { reached, lines } = await firstCall(stack);
     if (ending.signal.aborted) return;
     if (!reached) throw new StartError(noFunction(dataDir, lastWords));
-    console.log(`${lines.join("\n")}\n`);
+    // A model's answer, or an upstream's error.
+    console.log(safeForTerminal(`${lines.join("\n")}\n`, false));
   }
   if (stack.console) {
     const { url, administrator } = stack.console;

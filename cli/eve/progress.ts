@@ -1,3 +1,6 @@
+import { coloured } from "./table.ts";
+import { safeForTerminal } from "./terminal.ts";
+
 /** Longest line that is shown: what wraps cannot be wiped away. */
 const LONGEST = 78;
 
@@ -9,7 +12,7 @@ export function terminalProgress(
   let shown = false;
   return (text) => {
     if (text === "" && !shown) return;
-    to.writeSync(new TextEncoder().encode(`\r\x1b[K${text.slice(0, LONGEST)}`));
+    to.writeSync(new TextEncoder().encode(`\r\x1b[K${safeForTerminal(text.slice(0, LONGEST), coloured)}`));
     shown = text !== "";
   };
 }

@@ -1,4 +1,5 @@
 import { CliFailure, EXIT } from "./failure.ts";
+import { safeForTerminal } from "./terminal.ts";
 
 const ENTER = [0x0a, 0x0d];
 const CTRL_C = 0x03;
@@ -13,7 +14,7 @@ const BACKSPACE = [0x08, 0x7f];
 export async function readSecret(question: string): Promise<string> {
   const { stdin, stderr } = Deno;
   if (!stdin.isTerminal()) return (await new Response(stdin.readable).text()).trim();
-  const say = (text: string) => stderr.writeSync(new TextEncoder().encode(text));
+  const say = (text: string) => stderr.writeSync(new TextEncoder().encode(safeForTerminal(text, false)));
   say(question);
   const typed: number[] = [];
   const bytes = new Uint8Array(1_024);

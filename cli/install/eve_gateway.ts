@@ -1,7 +1,9 @@
 /** The command `eve-gateway`, as Node runs it: bundled into one file by `npm run pack`. */
 import process from "node:process";
+import { inspect } from "node:util";
 import { createInterface } from "node:readline/promises";
 import { fileURLToPath } from "node:url";
+import { safeForTerminal } from "../eve/terminal.ts";
 import { InstallError } from "./error.ts";
 import { main } from "./main.ts";
 
@@ -9,7 +11,7 @@ async function ask(question: string): Promise<boolean | undefined> {
   if (!process.stdin.isTTY) return undefined;
   const terminal = createInterface({ input: process.stdin, output: process.stdout });
   try {
-    return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `)).trim());
+    return /^y(es)?$/i.test((await terminal.question(safeForTerminal(`${question} [y/N] `, false))).trim());
   } finally {
     terminal.close();
   }
@@ -20,12 +22,13 @@ try {
     root: process.cwd(),
     payload: fileURLToPath(new URL("./payload", import.meta.url)),
     variable: (name) => process.env[name],
-    say: (line) => console.log(line),
+    say: (line) => console.log(safeForTerminal(line, false)),
     ask,
     now: () => new Date(),
   });
 } catch (error) {
-  if (!(error instanceof InstallError)) throw error;
-  console.error(error.message);
+  // Names of files and tables, and what the database says, are from elsewhere.
+  const said = error instanceof InstallError ? error.message : inspect(error);
+  console.error(safeForTerminal(said, false));
   process.exitCode = 1;
 }

@@ -1,4 +1,5 @@
 import type { Administrator } from "../contract/caller.ts";
+import { PROJECT_CALLER } from "../contract/note_error.ts";
 import {
   createFunction,
   type FunctionOptions,
@@ -28,7 +29,7 @@ export interface AdminEndpointOptions extends FunctionOptions<AdminDependencies>
 /** Prompts of the playground come with pictures; everything else is a handful of fields. */
 const MAX_BODY_BYTES = 10 * 1024 * 1024;
 
-const ROUTES: readonly Route[] = [
+export const ADMIN_ROUTES: readonly Route[] = [
   ...providerRoutes,
   ...readingRoutes,
   ...keyRoutes,
@@ -47,14 +48,27 @@ const ROUTES: readonly Route[] = [
  */
 export function createAdminEndpoint(options: AdminEndpointOptions): (request: Request) => Promise<Response> {
   const { origins, log } = options;
+  const administrators = new WeakMap<FunctionRequest, Administrator>();
+  async function identified(
+    received: FunctionRequest,
+    { identify }: AdminDependencies,
+  ): Promise<Administrator> {
+    const administrator = await identify(received.request);
+    administrators.set(received, administrator);
+    received.attributes = { "eve.administrator": nameOf(administrator) };
+    return administrator;
+  }
   return createFunction(options, {
     maxBodyBytes: MAX_BODY_BYTES,
+    // A signed-in user is no consumer.
+    noteError: (error, received, { noteError }) =>
+      noteError?.(error, administrators.get(received)?.id === null ? PROJECT_CALLER : null),
     cors: {
       preflight: (request) => preflightFor(request, origins()),
       forPage: (response, request) => forOrigin(response, request, origins()),
     },
     routes(app, dependencies) {
-      for (const [path, routes] of Map.groupBy(ROUTES, (route) => route.path)) {
+      for (const [path, routes] of Map.groupBy(ADMIN_ROUTES, (route) => route.path)) {
         app.all(path, async ({ env: received, req }) => {
           const administrator = await identified(received, dependencies);
           const route = routes.find(({ method }) => method === req.method);
@@ -84,15 +98,6 @@ export function createAdminEndpoint(options: AdminEndpointOptions): (request: Re
       });
     },
   });
-}
-
-async function identified(
-  received: FunctionRequest,
-  { identify }: AdminDependencies,
-): Promise<Administrator> {
-  const administrator = await identify(received.request);
-  received.attributes = { "eve.administrator": nameOf(administrator) };
-  return administrator;
 }
 
 const nameOf = ({ id }: Administrator) => id ?? "project";

@@ -1,6 +1,7 @@
 import type * as z from "zod";
 import { validated } from "../endpoints/validated.ts";
 import type { Administrator } from "../contract/caller.ts";
+import type { NoteError } from "../contract/note_error.ts";
 import type { Background } from "../runtime/background.ts";
 import type { CacheAdmin } from "../database/answer_cache.ts";
 import type { Admin } from "../database/admin.ts";
@@ -53,6 +54,7 @@ export interface AdminDependencies extends SecretSources {
   /** Passes a request for a token on to issue-kaggle-token with the project's own key. */
   issueToken: (form: Record<string, unknown>, signal: AbortSignal) => Promise<Response>;
   background: Background;
+  noteError?: NoteError;
 }
 
 /** One request, its sender already known to be an administrator. */

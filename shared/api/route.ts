@@ -1,7 +1,6 @@
 import * as z from "zod";
 import type { Actor } from "../contract/actor.ts";
-import type { Caller } from "../contract/caller.ts";
-import type { GatewayError } from "../contract/gateway_error.ts";
+import type { NoteError } from "../contract/note_error.ts";
 import type { Chats } from "../database/chats.ts";
 import type { Graph } from "../database/graph.ts";
 import type { Crawl } from "../database/crawl.ts";
@@ -34,8 +33,7 @@ export interface ApiDependencies {
   baseUrl: string;
   maxBodyBytes: number;
   background: Background;
-  /** Is given every error that is answered; caller null: no consumer, or nobody was recognised. Must neither throw nor wait. */
-  noteError?(error: GatewayError, caller: Pick<Caller, "consumerId"> | null): void;
+  noteError?: NoteError;
 }
 
 /** One request, its sender known. */

@@ -4,6 +4,8 @@ import { parseHTML } from "linkedom/worker";
 /** Readability walks all elements several times: beyond this a hosted function's 2 s of computing are not enough. */
 const MAX_HTML_CHARS = 2_000_000;
 const MAX_ELEMENTS = 15_000;
+/** Tags, entities and what only begins like one: each becomes a text of its own to walk over, a million of them for eight seconds. */
+const MAX_MARKS = 100_000;
 /** Its time also grows with the square of the depth; pages that people write stay below a hundred. */
 const MAX_DEPTH = 400;
 /** What the tables take. */
@@ -30,8 +32,10 @@ export interface ReadPage {
 /** What can be read in a page, without what surrounds it. Nothing of it runs, and nothing is loaded. */
 export function readPage(html: string): ReadPage {
   const title = cut(decoded(/<title[^>]*>([^<]{0,2000})/i.exec(html)?.[1] ?? ""), 1_000) || null;
-  const elements = html.length > MAX_HTML_CHARS ? Infinity : html.match(/<[a-z]/gi)?.length ?? 0;
-  if (elements > MAX_ELEMENTS) return { title, article: null };
+  if (html.length > MAX_HTML_CHARS) return { title, article: null };
+  const elements = html.match(/<[a-z]/gi)?.length ?? 0;
+  const marks = html.match(/[<&]/g)?.length ?? 0;
+  if (elements > MAX_ELEMENTS || marks > MAX_MARKS) return { title, article: null };
   try {
     // The package says it is a window; it is what has a document.
     const { document } = parseHTML(html) as unknown as { document: unknown };

@@ -30,14 +30,17 @@ export function linksOf(text: string, metadata: unknown): Link[] {
   return [...found.values()];
 }
 
-/** What belongs to the sentence around a link, not to the link. */
+/** What belongs to the sentence around a link, not to the link. Counted once: a text may be nothing but brackets. */
 function withoutSentence(link: string): string {
-  for (let text = link;;) {
-    const last = text.at(-1)!;
-    const closes = last === ")" && count(text, "(") < count(text, ")") ||
-      last === "]" && count(text, "[") < count(text, "]");
-    if (!closes && !/[.,;:!?…*_~|}]/u.test(last)) return text;
-    text = text.slice(0, -1);
+  const needless: Record<string, number> = {
+    ")": count(link, ")") - count(link, "("),
+    "]": count(link, "]") - count(link, "["),
+  };
+  for (let end = link.length;; end--) {
+    const last = link.charAt(end - 1);
+    const closes = (needless[last] ?? 0) > 0;
+    if (closes) needless[last]!--;
+    else if (!/[.,;:!?…*_~|}]/u.test(last)) return link.slice(0, end);
   }
 }
 

@@ -1,6 +1,5 @@
-import type { Caller } from "../contract/caller.ts";
 import type { Clock } from "../runtime/clock.ts";
-import type { GatewayError } from "../contract/gateway_error.ts";
+import type { NoteError } from "../contract/note_error.ts";
 import type { Log } from "../runtime/log.ts";
 import type { BadRequestCount, CountBadRequests } from "../database/bad_requests.ts";
 import type { Background } from "../runtime/background.ts";
@@ -29,7 +28,7 @@ export interface BadRequestDependencies {
  */
 export function badRequestCounter(
   { count, clock, background, log }: BadRequestDependencies,
-): (error: GatewayError, caller: Pick<Caller, "consumerId"> | null) => void {
+): NoteError {
   let pending = new Map<string, BadRequestCount>();
 
   async function handOver(): Promise<void> {

@@ -1,4 +1,5 @@
 import { GatewayError } from "../contract/gateway_error.ts";
+import type { NoteError } from "../contract/note_error.ts";
 import {
   createFunction,
   type FunctionOptions,
@@ -21,6 +22,7 @@ export interface TokenEndpointDependencies {
   project: ProjectKeys;
   tokens: TokenRules;
   access: Pick<Access, "issueToken" | "noteRefusal">;
+  noteError?: NoteError;
 }
 
 /** A request is a handful of short parameters. */
@@ -43,6 +45,7 @@ export function createTokenEndpoint(
   return createFunction(options, {
     maxBodyBytes: MAX_BODY_BYTES,
     errorResponse,
+    noteError: (error, _, { noteError }) => noteError?.(error, null),
     routes(app, dependencies) {
       app.all("/", async ({ env: received, req }) => {
         if (req.method !== "POST") throw methodNotAllowed(["POST", "OPTIONS"]);
@@ -64,12 +67,21 @@ function refused(error: OauthError, requestId: string): Response {
 
 async function answer(
   received: FunctionRequest,
-  { project, tokens, access }: TokenEndpointDependencies,
+  { project, tokens, access, noteError }: TokenEndpointDependencies,
 ): Promise<Response> {
   const { request, requestId } = received;
   const address = addressOf(request);
-  const asked = readTokenRequest(request.headers, await received.readBytes());
-  const who = await client(asked, project, access, address);
+  /** What the database refuses, it has counted itself. */
+  const noted = async <Value>(work: () => Promise<Value>): Promise<Value> => {
+    try {
+      return await work();
+    } catch (thrown) {
+      if (thrown instanceof OauthError) noteError?.(thrown, null);
+      throw thrown;
+    }
+  };
+  const asked = await noted(async () => readTokenRequest(request.headers, await received.readBytes()));
+  const who = await noted(() => client(asked, project, access, address));
   // Before anything is written down: a token that nobody can sign is not issued.
   if (tokens.keys.length === 0) {
     throw new GatewayError("gateway_misconfigured", {

@@ -1,4 +1,10 @@
-import { createFunction, type FunctionOptions, methodNotAllowed } from "../http/function_shell.ts";
+import { type NoteError, PROJECT_CALLER } from "../contract/note_error.ts";
+import {
+  createFunction,
+  type FunctionOptions,
+  type FunctionRequest,
+  methodNotAllowed,
+} from "../http/function_shell.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import type { Background } from "../runtime/background.ts";
 
@@ -8,6 +14,7 @@ export interface WorkerEndpointDependencies {
   /** One worker's life. Must not reject. */
   work(): Promise<void>;
   background: Background;
+  noteError?: NoteError;
 }
 
 /** A call says that there is something to do, and no more. */
@@ -17,13 +24,17 @@ const MAX_BODY_BYTES = 16 * 1024;
 export function createWorkerEndpoint(
   options: FunctionOptions<WorkerEndpointDependencies>,
 ): (request: Request) => Promise<Response> {
+  const ofProject = new WeakSet<FunctionRequest>();
   return createFunction(options, {
     maxBodyBytes: MAX_BODY_BYTES,
     cors: null,
+    noteError: (error, received, { noteError }) =>
+      noteError?.(error, ofProject.has(received) ? PROJECT_CALLER : null),
     routes(app, { authorise, work, background }) {
       // Also for paths that do not exist: a stranger learns nothing.
-      app.use("*", async ({ env: { request } }, next) => {
-        await authorise(request);
+      app.use("*", async ({ env: received }, next) => {
+        await authorise(received.request);
+        ofProject.add(received);
         await next();
       });
       app.post("/", ({ env: { requestId } }) => {

@@ -84,9 +84,12 @@ function unquoted(cell: string): string {
   return cell.replace(/^"([^"]*)"\s+$/, "$1");
 }
 
+/** Names and numbers are shorter, with all that stands around them; of brackets alone the time grows with the square. */
+const MAX_CELL_CHARS = 1_000;
+
 /** Without what a web page or Markdown puts around a text: odd blanks, emphasis, marks of footnotes. */
 function tidy(cell: string): string {
-  return cell
+  return cell.slice(0, MAX_CELL_CHARS)
     .replaceAll(/[\u00A0\u2007\u2009\u202F\s]+/g, " ")
     .replaceAll(/<br\s*\/?>/gi, " ")
     .replaceAll(/\[([^\]]+)\]\([^)]*\)/g, "$1")

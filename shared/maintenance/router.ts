@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
+import { type NoteError, PROJECT_CALLER } from "../contract/note_error.ts";
 import { errorHeaders } from "../http/error_headers.ts";
 import { errorJson } from "../http/error_json.ts";
 import {
@@ -28,6 +29,7 @@ export interface MaintenanceDependencies {
   hostCheck: HostCheck;
   /** Lets a run go on when the client has gone. The promise must not reject. */
   background: (work: Promise<void>) => void;
+  noteError?: NoteError;
 }
 
 /** A request is an operation's name and two numbers. */
@@ -55,17 +57,21 @@ export function createMaintenanceRouter(
   options: FunctionOptions<MaintenanceDependencies>,
 ): (request: Request) => Promise<Response> {
   const { clock, log } = options;
+  const ofProject = new WeakSet<FunctionRequest>();
   return createFunction(options, {
     maxBodyBytes: MAX_BODY_BYTES,
     cors: null,
+    noteError: (error, received, { noteError }) =>
+      noteError?.(error, ofProject.has(received) ? PROJECT_CALLER : null),
     routes(app, dependencies) {
       const { operations, operationDependencies, project, metrics, background, authorise, hostCheck } =
         dependencies;
       // The metrics check their own credential, which may be another one.
       app.get(METRICS_PATH, ({ env: { request } }) => metrics(request));
       // Also for paths that do not exist: a stranger learns nothing.
-      app.use("*", async ({ env: { request } }, next) => {
-        await authorise(request);
+      app.use("*", async ({ env: received }, next) => {
+        await authorise(received.request);
+        ofProject.add(received);
         await next();
       });
       app.post("/connect", async ({ env: { requestId } }) => {

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
+import { type NoteError, PROJECT_CALLER } from "../contract/note_error.ts";
 import { telegramBot, type TelegramRows, telegramStatus, type UpdateToTake } from "../database/telegram.ts";
 import { validated } from "../endpoints/validated.ts";
 import {
@@ -29,6 +30,7 @@ export interface TelegramDependencies {
   /** Calls the function worker: there is something to do. Never throws. */
   wake(): Promise<void>;
   background: Background;
+  noteError?: NoteError;
 }
 
 /** https://core.telegram.org/bots/api#setwebhook */
@@ -89,11 +91,18 @@ export const telegramAnswer = telegramStatus.extend({
 export function createTelegramEndpoint(
   options: FunctionOptions<TelegramDependencies>,
 ): (request: Request) => Promise<Response> {
+  const ofProject = new WeakSet<FunctionRequest>();
   return createFunction(options, {
     maxBodyBytes: MAX_BODY_BYTES,
     cors: null,
+    noteError: (error, received, { noteError }) =>
+      noteError?.(error, ofProject.has(received) ? PROJECT_CALLER : null),
     routes(app, dependencies) {
-      const { authorise, wake, background } = dependencies;
+      const { wake, background } = dependencies;
+      const authorise = async (received: FunctionRequest) => {
+        await dependencies.authorise(received.request);
+        ofProject.add(received);
+      };
       const take = taker(dependencies, options.log);
       app.post("/", async ({ env: received }) => {
         // Before the body is read: a stranger's is none of ours.
@@ -108,7 +117,7 @@ export function createTelegramEndpoint(
         return jsonResponse(200, { status: "taken" }, received.requestId);
       });
       app.post("/connect", async ({ env: received }) => {
-        await authorise(received.request);
+        await authorise(received);
         const { chats, ...asked } = validated(connectBody, await readJson(received));
         const { api, id, secret } = botOf(dependencies);
         const { signal } = received.request;
@@ -136,11 +145,11 @@ export function createTelegramEndpoint(
         return jsonResponse(200, await statusOf(dependencies, signal), received.requestId);
       });
       app.get("/status", async ({ env: received }) => {
-        await authorise(received.request);
+        await authorise(received);
         return jsonResponse(200, await statusOf(dependencies, received.request.signal), received.requestId);
       });
       app.post("/disconnect", async ({ env: received }) => {
-        await authorise(received.request);
+        await authorise(received);
         const { drop_pending_updates } = validated(disconnectBody, await readJson(received));
         const { api, id } = botOf(dependencies);
         const { signal } = received.request;
@@ -149,7 +158,7 @@ export function createTelegramEndpoint(
         return jsonResponse(200, await statusOf(dependencies, signal), received.requestId);
       });
       app.post("/replay", async ({ env: received }) => {
-        await authorise(received.request);
+        await authorise(received);
         const { update_ids = null } = validated(replayBody, await readJson(received));
         const { replayed, left, wake: wakes } = await dependencies.rows.replay(
           botOf(dependencies).id,
@@ -160,7 +169,7 @@ export function createTelegramEndpoint(
       });
       app.all("*", async ({ env: received }) => {
         // A stranger learns nothing of which paths there are.
-        await authorise(received.request);
+        await authorise(received);
         if (received.path === "/status") throw methodNotAllowed(["GET"]);
         if (["/", "/connect", "/disconnect", "/replay"].includes(received.path)) {
           throw methodNotAllowed(["POST"]);

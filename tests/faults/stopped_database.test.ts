@@ -1,4 +1,7 @@
-/** PostgreSQL stands still (SIGSTOP) under callers, for longer than any of them or their connections wait, and goes on. */
+/**
+ * PostgreSQL stands still (SIGSTOP) under callers, for longer than any of them or their connections wait, and goes on; or has more
+ * callers than it can answer while they wait.
+ */
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { type Api, startApi } from "../../local/api.ts";
@@ -176,6 +179,68 @@ test.each(["rest", "direct"])(
     for (const requestId of failed) {
       expect(await ledger.reserve(ask(requestId), 10_000)).toMatchObject({ status: "granted" });
     }
+    await sql`delete from eve.inflight`;
+    await sql`delete from eve.lane_buckets`;
+    await sql`delete from eve.requests`;
+  },
+);
+
+/** Functions side by side, each with connections of its own. */
+const INSTANCES = 3;
+const CALLERS_AT_ONCE = 60;
+/** How long callers wait, one after the other: from less than any database takes to as long as a person would. */
+const PATIENCE = [2, 10_000, 8, 25, 10_000, 60, 150];
+/** Of calls that were given up, and of calls that were granted. */
+const ENOUGH = 150;
+
+test.each(["rest", "direct"])(
+  "[fault.database-overloaded] over %s: who gave up has booked nothing, and may come again, to any instance",
+  async (name) => {
+    const background: Promise<void>[] = [];
+    const ledgers = Array.from(
+      { length: INSTANCES },
+      () =>
+        createLedger(transportOf(name), 60_000, undefined, {
+          background: (work) => void background.push(work),
+        }),
+    );
+    const failed: string[] = [];
+    const granted: string[] = [];
+    const settlements: Promise<unknown>[] = [];
+    const enough = () => failed.length >= ENOUGH && granted.length >= ENOUGH;
+    let calls = 0;
+    const caller = async (ledger: (typeof ledgers)[number]) => {
+      while (!enough()) {
+        const requestId = crypto.randomUUID();
+        try {
+          const grant = await ledger.reserve(ask(requestId), PATIENCE[calls++ % PATIENCE.length]!);
+          if (grant.status !== "granted") throw new Error(JSON.stringify(grant));
+          granted.push(requestId);
+          settlements.push(
+            ledger.settle({ ...cancelled(grant), outcome: "succeeded", dispatched: true, inputTokens: 10 }),
+          );
+        } catch (thrown) {
+          expect(thrown).toMatchObject({ code: "database_unavailable" });
+          failed.push(requestId);
+        }
+      }
+    };
+    await Promise.all(
+      Array.from({ length: CALLERS_AT_ONCE }, (_, n) => caller(ledgers[n % INSTANCES]!)),
+    );
+    await Promise.all(background);
+    await Promise.all(settlements);
+
+    // Nothing counts that no caller was told of.
+    expect(await sql`select request_id from eve.inflight`).toEqual([]);
+    const [row] = await sql`select sum(starts)::int as starts from eve.lane_buckets`;
+    expect(row!.starts).toBe(granted.length);
+
+    // Whoever gave up asks again, mostly another instance than before.
+    const again = await Promise.all(
+      failed.map((requestId, n) => ledgers[n % INSTANCES]!.reserve(ask(requestId), 60_000)),
+    );
+    expect(again.filter(({ status }) => status !== "granted")).toEqual([]);
     await sql`delete from eve.inflight`;
     await sql`delete from eve.lane_buckets`;
     await sql`delete from eve.requests`;

@@ -43,6 +43,13 @@ const oddValue: fc.Arbitrary<unknown> = fc.oneof(
   fc.double(),
 );
 
+/** Texts on which programs have stumbled, and any others. */
+export const oddText: fc.Arbitrary<string> = fc.oneof(
+  fc.constantFrom(...ODD.filter((value) => typeof value === "string")),
+  fc.string({ unit: "binary", maxLength: 30 }),
+  fc.nat().map(String),
+);
+
 type Change = {
   at: number;
   how: "replace" | "remove" | "add" | "double" | "borrow";

@@ -11,6 +11,8 @@ import { gigachatProvider } from "../../shared/providers/gigachat/provider.ts";
 import { googleProvider } from "../../shared/providers/google/provider.ts";
 import { openaiProvider } from "../../shared/providers/openai/provider.ts";
 import { yandexGptProvider } from "../../shared/providers/yandex/yandexgpt.ts";
+import type { FileToKeep } from "../../shared/batches/batch_files.ts";
+import type { OpenaiBatches } from "../../shared/endpoints/openai/files.ts";
 import { tokenRules } from "../../shared/tokens/token_rules.ts";
 import { modelsAlone } from "../unit/endpoints/router_fixture.ts";
 import { grant } from "../unit/gateway/gateway_fixture.ts";
@@ -115,6 +117,7 @@ export function functionInProcess(provider: ProviderName, upstream: typeof fetch
             resolve: () => Promise.resolve(["93.184.216.34"]),
             now: () => 0,
             newId,
+            batches: keptNowhere(newId),
           }),
           anthropicEndpoint({
             maxWaitMs: 100_000,
@@ -132,4 +135,28 @@ export function functionInProcess(provider: ProviderName, upstream: typeof fetch
       }),
     }),
   };
+}
+
+/** Files and their parts as they are taken: named, measured, and forgotten. */
+function keptNowhere(newId: () => string): OpenaiBatches {
+  const at = "2026-11-25T00:00:00Z";
+  const id = "00000000-0000-4000-8000-000000000000";
+  const kept = {
+    files: {
+      keep: ({ filename, bytes, mimeType }: FileToKeep) =>
+        Promise.resolve({
+          id,
+          filename,
+          bytes: bytes.byteLength,
+          purpose: mimeType === undefined ? "batch" : "user_data",
+          created_at: at,
+          expires_at: at,
+        }),
+    },
+    uploads: { addPart: () => Promise.resolve({ id, createdAt: at }) },
+    batches: {},
+    wake: () => {},
+    newId,
+  };
+  return kept as unknown as OpenaiBatches;
 }

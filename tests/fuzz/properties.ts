@@ -3,8 +3,6 @@
  * of cases, and by `npm run fuzz` with another seed for as long as one likes.
  */
 import fc from "fast-check";
-import { type ErrorCode, errorRow, isErrorCode } from "../../shared/contract/errors.ts";
-import { anthropicStatus } from "../../shared/endpoints/anthropic/error.ts";
 import { GatewayError } from "../../shared/contract/gateway_error.ts";
 import { parseJson } from "../../shared/http/json.ts";
 import { createTokenEndpoint } from "../../shared/identity/token_endpoint.ts";
@@ -22,17 +20,9 @@ import {
   PROVIDERS,
   SECRETS,
 } from "./function_in_process.ts";
+import { AROUND } from "./around_properties.ts";
+import { leaks, mustBeEmpty, type Property, property, safe, wrongWith } from "./property.ts";
 import * as samples from "./samples.ts";
-
-export interface Property {
-  name: string;
-  property: fc.IAsyncPropertyWithHooks<[unknown]>;
-  /** Cases that `npm test` tries. */
-  cases: number;
-}
-
-// deno-lint-ignore no-explicit-any -- what fast-check gives for a property of several values.
-const property = (name: string, cases: number, it: any): Property => ({ name, cases, property: it });
 
 const MODEL = "gemma-4-31b-it";
 /** Addresses of llm-invoke, with requests that belong there. */
@@ -202,18 +192,6 @@ function fetchOf({ status, headers, bytes, cuts, breaks }: Upstream): typeof fet
   }) as typeof fetch;
 }
 
-export function safe(given: Record<string, string>): Headers {
-  const headers = new Headers();
-  for (const [name, value] of Object.entries(given)) {
-    try {
-      headers.set(name, value);
-    } catch {
-      // No client could send it either.
-    }
-  }
-  return headers;
-}
-
 /** Each sample as it is, and what it is answered with: that the cases begin where requests are answered. */
 export async function statusesOfSamples(): Promise<Record<string, number[]>> {
   const found: Record<string, number[]> = {};
@@ -270,64 +248,6 @@ async function faultsOf(
   } finally {
     globalThis.fetch = real;
   }
-}
-
-function leaks(...texts: string[]): string[] {
-  return Object.entries(SECRETS).filter(([, secret]) => texts.some((text) => text.includes(secret)))
-    .map(([name]) => `the ${name}'s secret came out`);
-}
-
-/** Whether a response is an answer, or an error in its endpoint's form with a code of the table that fits its status. */
-export function wrongWith(path: string, { status, headers }: Response, text: string): string[] {
-  const faults: string[] = [];
-  if (!headers.has("x-request-id") && !headers.has("x-eve-request-id")) faults.push("no request id");
-  if (/"code":"internal"|"INTERNAL"/.test(text)) faults.push(`internal: ${text}`);
-  if (headers.get("content-type")?.startsWith("text/event-stream")) {
-    return [
-      ...faults,
-      ...framesOf(text).flatMap((frame) => isJson(frame) ? [] : [`a frame that is no JSON: ${frame}`]),
-    ];
-  }
-  if (!isJson(text)) return [...faults, `a body that is no JSON: ${text}`];
-  if (status === 200) return faults;
-  const code = codeIn(path, JSON.parse(text));
-  if (code === null) faults.push(`no known code: ${text}`);
-  else if (statusAt(path, code) !== status) faults.push(`${code} with status ${status}`);
-  else if (code === "internal" || code === "gateway_misconfigured") faults.push(text);
-  return faults;
-}
-
-const framesOf = (text: string) =>
-  text.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trim())
-    .filter((frame) => frame !== "[DONE]");
-
-/** Anthropic's API has statuses of its own for some. */
-function statusAt(path: string, code: ErrorCode): number {
-  const { status } = errorRow(code);
-  return path.startsWith("/anthropic") ? anthropicStatus({ code, status }) : status;
-}
-
-// deno-lint-ignore no-explicit-any -- any JSON, looked into for a code.
-function codeIn(path: string, json: any): ErrorCode | null {
-  const code = /^\/(openai|anthropic)/.test(path)
-    ? json?.error?.eve?.code
-    : path.startsWith("/v1")
-    ? json?.error?.details?.[0]?.metadata?.code
-    : json?.error?.code;
-  return typeof code === "string" && isErrorCode(code) ? code : null;
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function mustBeEmpty(faults: string[]): void {
-  if (faults.length > 0) throw new Error(faults.join("\n").slice(0, 2_000));
 }
 
 const requests = ROUTES.map(([path, bodies]) =>
@@ -620,4 +540,5 @@ export const PROPERTIES: Property[] = [
   ...decoders,
   schemas,
   tokenRequests,
+  ...AROUND,
 ];

@@ -328,3 +328,149 @@ export const ERROR_BODIES = [
   [{ error: { code: 400, message: "API key not valid", status: "INVALID_ARGUMENT" } }],
   { message: "no", status: 401 },
 ];
+
+const ID = "00000000-0000-4000-8000-000000000000";
+const SHA256 = "0".repeat(64);
+
+/** Bodies of the function `api`, by address. */
+export const API: Record<string, readonly unknown[]> = {
+  "post /v1/media/uploads": [{
+    sha256: SHA256,
+    size_bytes: 5,
+    content_type: "text/plain",
+    kind: "media",
+    key: "a/b.txt",
+    metadata: { a: [1, { b: null }] },
+    ref_kind: "message",
+    ref_id: "1",
+  }],
+  "post /v1/media/{name}/url": [{ expires_in: 60 }],
+  "post /v1/intake/posts": [{
+    tenant_id: "default",
+    source: "telegram:city",
+    external_id: "1",
+    text: "Hello",
+    published_at: "2026-11-25T00:00:00Z",
+    metadata: { links: ["https://a.example/"] },
+    media: [SHA256],
+    class: "batch",
+    replace: true,
+  }],
+  "post /v1/vision/analyze": [{ sha256: SHA256, mode: "queue", wait_ms: 1 }],
+  "post /v1/vision/requeue": [{ post_id: ID, sha256: SHA256, status: "failed", class: "batch" }],
+  "put /v1/vision/budgets": [{
+    tenant_id: "default",
+    budgets: [{ provider: "*", period: "day", unit: "tokens", most: 5 }],
+  }],
+  "put /v1/vision/policy": [{ tenant_id: "default", policy: null }, { policy: {} }],
+  "post /v1/chats": [{
+    id: ID,
+    title: "A",
+    user_id: "ann",
+    description: "B",
+    metadata: { a: 1 },
+    expires_at: "2027-01-01T00:00:00Z",
+  }],
+  "patch /v1/chats/{id}": [{ title: "A", archived: true, deleted: false, expires_at: null }],
+  "post /v1/chats/{id}/messages": [{
+    id: ID,
+    role: "user",
+    content: "Hello",
+    message_type: "text",
+    parts: [{ type: "text", text: "Hello" }],
+    client_id: "1",
+    request_id: "r",
+    usage: { input_tokens: 1 },
+    parent_id: null,
+  }, { content: "Hello", edits: ID }],
+  "post /v1/chats/{id}/answer": [{ model: MODEL, prompt: "Hello", client_id: "1", history_tokens: 5 }],
+  "post /v1/messages/{id}/images": [{
+    id: ID,
+    image_name: "a.png",
+    sha256: SHA256,
+    s3_url: "https://a.example/a.png",
+    width: 1,
+    height: 1,
+    file_size: 1,
+  }],
+  "post /v1/chats/{id}/search-results": [
+    { id: ID, message_id: null, block_id: "b", page_number: 1, block_text: "t", coords_norm: [0, 1] },
+    { results: [{ block_text: "t" }, { coords_px: { x: 1 } }] },
+  ],
+  "post /v1/chats/{id}/shares": [{ expires_in: 60 }],
+  "post /v1/crawl": [{ url: "https://a.example/b?c=d", mode: "read_only", wait: false, wait_ms: 0 }],
+  "post /v1/crawl/pages/{id}/summary": [{ model: MODEL, prompt: "Shorter.", again: true }],
+  "post /v1/graph/sync": [{ to: "postgres", after: { step: "posts", last: "a" } }],
+  "post /v1/storage/cleanup": [{
+    force: true,
+    target_free_gb: 1,
+    what: "auto",
+    max_age_days: 1,
+    dry_run: true,
+  }],
+  "post /v1/storage/quota/check": [{ size_bytes: 1, content_type: "media" }],
+};
+export const ANY_API: readonly unknown[] = Object.values(API).flat();
+
+const TEXT_MESSAGE = {
+  message_id: 7,
+  date: 1_790_000_000,
+  edit_date: 1_790_000_100,
+  chat: { id: -1001234567890, type: "channel", title: "City", username: "city" },
+  text: "See a.example and more",
+  entities: [
+    { type: "url", offset: 4, length: 9 },
+    { type: "text_link", offset: 18, length: 4, url: "https://b.example/" },
+  ],
+  forward_origin: { type: "channel", chat: { id: -1, title: "Other" } },
+  reply_to_message: { message_id: 6 },
+  author_signature: "Ann",
+};
+const PHOTO = { file_id: "f", file_unique_id: "u", width: 90, height: 60, file_size: 1_000 };
+/** Updates of Telegram's. */
+export const UPDATES: readonly unknown[] = [
+  { update_id: 1, channel_post: TEXT_MESSAGE },
+  { update_id: 2, edited_channel_post: { ...TEXT_MESSAGE, text: undefined, caption: "A", photo: [PHOTO] } },
+  {
+    update_id: 3,
+    message: {
+      ...TEXT_MESSAGE,
+      media_group_id: "album",
+      document: {
+        file_id: "d",
+        file_unique_id: "v",
+        file_name: "a.png",
+        mime_type: "image/png",
+        file_size: 5,
+      },
+    },
+  },
+  {
+    update_id: 4,
+    message: { ...TEXT_MESSAGE, video: { ...PHOTO, thumbnail: PHOTO, mime_type: "video/mp4" } },
+  },
+  { update_id: 5, deleted_business_messages: { chat: { id: 1 }, message_ids: [1, 2] } },
+];
+
+/** Lines of batches, as their APIs have them. */
+export const OPENAI_LINES: readonly unknown[] = [
+  {
+    custom_id: "a",
+    method: "POST",
+    url: "/v1/chat/completions",
+    body: { model: MODEL, messages: [{ role: "user", content: "Hello" }], stream: false },
+  },
+  {
+    custom_id: "b",
+    method: "POST",
+    url: "/v1/chat/completions",
+    body: { model: MODEL, metadata: { a: "\u0000" } },
+  },
+];
+export const GEMINI_LINES: readonly unknown[] = [
+  { key: "a", request: { model: `models/${MODEL}`, contents: [{ parts: [{ text: "Hello" }] }] } },
+  { request: { contents: [] }, metadata: { a: 1 } },
+];
+export const ANTHROPIC_LINES: readonly unknown[] = [
+  { custom_id: "a", params: { model: MODEL, max_tokens: 9, messages: [{ role: "user", content: "Hello" }] } },
+];

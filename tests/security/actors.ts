@@ -49,10 +49,12 @@ export async function startWithActors({ statementLog, ...options }: ActorsOption
   const admin = createAdmin(rpcTransport({ url: stack.url, secretKey: stack.keys.secret }));
   // This is about who may call, not about how often.
   await sql`update public.google_ai_model_limits set rpm = null, tpm = null, rpd = null where model = ${MODEL}`;
-  await (await fetch(`${stack.emulatorUrl}/__control/limits`, {
-    method: "POST",
-    body: JSON.stringify([{ model: MODEL, rpm: null, tpm: null, rpd: null }]),
-  })).body?.cancel();
+  if (stack.emulatorUrl !== undefined) {
+    await (await fetch(`${stack.emulatorUrl}/__control/limits`, {
+      method: "POST",
+      body: JSON.stringify([{ model: MODEL, rpm: null, tpm: null, rpd: null }]),
+    })).body?.cancel();
+  }
   await sql`update eve.settings set value = 100000 where name like 'issue_per%'`;
 
   async function add(name: string, kind: "service" | "notebook", more: Record<string, unknown> = {}) {

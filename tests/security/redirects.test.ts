@@ -13,9 +13,27 @@ import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { telegramChannel } from "../../shared/maintenance/telegram_channel.ts";
 import { webhookChannel } from "../../shared/maintenance/webhook_channel.ts";
 import { type ProviderName, providerRegistry } from "../../shared/providers/registry.ts";
+import * as z from "zod";
+import { encryptSecret } from "../../shared/events/webhooks/secret.ts";
+import { webhookHandler } from "../../shared/events/webhooks/deliver_webhook.ts";
+import { neo4jSettings, neo4jStatements } from "../../shared/graph/neo4j.ts";
+import { pinnedRequest } from "../../shared/http/pinned_request.ts";
+import { networkOf } from "../../shared/http/runtime_network.ts";
+import { post } from "../../shared/maintenance/alert_channel.ts";
+import type { OperationContext } from "../../shared/maintenance/operation.ts";
+import { traceExport, tracesOperation } from "../../shared/maintenance/traces.ts";
+import { createS3Store } from "../../shared/media/s3/store.ts";
+import { recognizeText } from "../../shared/providers/yandex/vision_ocr.ts";
+import { sha256Of } from "../../shared/media/hash.ts";
+import { systemClock as clock } from "../../shared/runtime/clock.ts";
+import { createKeyEncryption } from "../../shared/secrets/key_encryption.ts";
+import { createBotApi } from "../../shared/telegram/bot_api.ts";
 import { type FakeServer, serveFake } from "../fakes/fake_api.ts";
+import { callsIn, sourcesIn } from "../harness/source_calls.ts";
+import { CHECKOUT } from "../../local/paths.ts";
 
 const SECRET = "a-key-that-goes-nowhere-else";
+const BASIC = btoa(`neo4j:${SECRET}`);
 const PROMPT: Prompt = { contents: [{ role: "user", parts: [{ text: "Hello" }] }] };
 const signal = new AbortController().signal;
 
@@ -138,6 +156,17 @@ const ALERT: AlertMessage = {
   closedAt: null,
 } as AlertMessage;
 
+const store = () =>
+  createS3Store({
+    endpoint: here.url,
+    region: "test",
+    bucket: "files",
+    accessKeyId: SECRET,
+    secretAccessKey: SECRET,
+    maxFileBytes: 1_000,
+  }, { fetch, clock, now: Date.now, random: () => 0 });
+const bot = () => createBotApi({ token: `1:${SECRET}`, botId: 1, baseUrl: here.url, fetch, clock });
+
 /** Everybody else who carries a credential somewhere. */
 const OTHERS: Record<string, () => Promise<unknown>> = {
   "the webhook's channel": () =>
@@ -158,6 +187,67 @@ const OTHERS: Record<string, () => Promise<unknown>> = {
         stages: { isAdministrator: () => Promise.resolve(true) },
         fetch,
       },
+    ).catch(() => {}),
+  "the driver of stores that speak S3": () => store().head("a").catch(() => {}),
+  "the Bot API, asked for a file": () => bot().download("a", signal).catch(() => {}),
+  "the Bot API, told where updates go": () =>
+    bot().call("setWebhook", { secret_token: SECRET }, z.unknown(), signal).catch(() => {}),
+  "a delivery to a webhook": async () => {
+    const encryption = createKeyEncryption("a-secret-of-tests-that-is-long-enough");
+    const { token } = await encryptSecret(encryption, `whsec_${btoa(SECRET)}`, here.url);
+    const deliver = webhookHandler({
+      encryption,
+      allows: () => true,
+      clock,
+      now: Date.now,
+      gateway: "here",
+      fetch,
+    });
+    const event = {
+      id: "e",
+      type: "job.succeeded",
+      occurred_at: "2026-11-21T08:05:00Z",
+      data: {},
+      traceparent: null,
+    };
+    const webhook = { url: here.url, secrets: [token] };
+    return deliver({ event, webhook } as unknown as Parameters<typeof deliver>[0], signal);
+  },
+  "a connection to an address that was judged": () =>
+    pinnedRequest(
+      {
+        url: new URL(here.url),
+        method: "POST",
+        headers: { "webhook-signature": SECRET },
+        body: new TextEncoder().encode("{}"),
+      },
+      { connect: networkOf(Deno).connect!, addresses: ["127.0.0.1"], signal },
+    ),
+  "Neo4j's client": () => {
+    const settings = neo4jSettings((name) =>
+      ({ NEO4J_URI: here.url, NEO4J_USER: "neo4j", NEO4J_PASSWORD: SECRET })[name]
+    )!;
+    return neo4jStatements(settings, (url, body, headers) => post(url, body, headers, { fetch, signal }))(
+      "RETURN 1",
+    ).catch(() => {});
+  },
+  "the export of traces": () =>
+    tracesOperation(() =>
+      traceExport(
+        (name) => ({ EVE_OTLP_ENDPOINT: here.url, EVE_OTLP_HEADERS: `authorization=${SECRET}` })[name],
+        "here",
+      )
+    ).run(
+      {
+        fetch,
+        deadline: { signal, leftMs: () => 60_000 },
+        call: () => Promise.resolve({ requests: [], until: { at: "2026-11-21T08:05:00Z", no: 1 } }),
+      } as unknown as OperationContext,
+    ).catch(() => {}),
+  "Yandex's reader of pictures": () =>
+    recognizeText(
+      { apiKey: SECRET, folderId: "folder", baseUrl: here.url, fetch },
+      { picture: new Uint8Array(4), mimeType: "image/png", signal },
     ).catch(() => {}),
   "the command line, at a function": () => callFunction(connect(here.url, SECRET), "llm-invoke", {}),
   "the command line, at a table": async () =>
@@ -193,42 +283,24 @@ describe.each([301, 302, 303, 307, 308])("[security.redirects] a redirect with %
   test.each(Object.entries(OTHERS))("is not followed by %s", async (_, call) => {
     await call();
     expect(came.here).toHaveLength(1);
-    expect(came.here[0]).toMatch(new RegExp(`${SECRET}|webhook-signature`));
+    expect(came.here[0]).toMatch(new RegExp(`${SECRET}|${BASIC}|webhook-signature`));
+    expect(came.elsewhere).toEqual([]);
+  });
+
+  test("is not followed by what finds out what a store can do", async () => {
+    const body = new Uint8Array(4);
+    await store().put("a", { body, sha256: await sha256Of(body), contentType: "text/plain" }).catch(() => {});
+    expect(came.here.some((text) => text.includes(SECRET))).toBe(true);
     expect(came.elsewhere).toEqual([]);
   });
 });
 
 describe("[security.redirects] no call is forgotten", () => {
-  const root = new URL("../../", import.meta.url);
-
-  function sourcesIn(folder: string): string[] {
-    return [...Deno.readDirSync(new URL(`${folder}/`, root))].flatMap((entry) =>
-      entry.isDirectory
-        ? sourcesIn(`${folder}/${entry.name}`)
-        : entry.name.endsWith(".ts")
-        ? [`${folder}/${entry.name}`]
-        : []
-    );
-  }
-
-  /** The arguments of each call of a `fetch`, by where it stands. `app.fetch` is a router's own, and sends nothing. */
-  function callsIn(path: string): [where: string, given: string][] {
-    const text = Deno.readTextFileSync(new URL(path, root));
-    return [...text.matchAll(/(?<!app\.|[\w$])fetch\(/g)].map((match) => {
-      let depth = 0;
-      let at = match.index + match[0].length - 1;
-      do {
-        if (text[at] === "(") depth++;
-        if (text[at] === ")") depth--;
-        at++;
-      } while (depth > 0 && at < text.length);
-      const line = text.slice(0, match.index).split("\n").length;
-      return [`${path}:${line}`, text.slice(match.index, at)];
-    });
-  }
+  /** `app.fetch` is a router's own, and sends nothing. */
+  const callsOfFetch = (path: string) => callsIn(path, /(?<!app\.|[\w$])fetch\(/g);
 
   test("every call of fetch in what is deployed, and in the command line, says that it follows none", () => {
-    const calls = ["shared", "supabase/functions", "cli"].flatMap(sourcesIn).flatMap(callsIn);
+    const calls = ["shared", "supabase/functions", "cli"].flatMap(sourcesIn).flatMap(callsOfFetch);
     expect(calls.length).toBeGreaterThan(5);
     // This one passes on what it is given, which says so.
     const open = calls.filter(([where]) => !where.startsWith("shared/providers/trusting_fetch.ts:"))
@@ -236,9 +308,31 @@ describe("[security.redirects] no call is forgotten", () => {
     expect(open).toEqual([]);
   });
 
+  /** Where a call goes out, and what above tries it. Those without a credential carry nothing away. */
+  const CLIENTS: Record<string, string | null> = {
+    "shared/calls/worker_call.ts": "who wakes the worker",
+    "shared/crawl/fetch_page.ts": null,
+    "shared/http/public_fetch.ts": null,
+    "shared/http/public_post.ts": "a delivery to a webhook",
+    "shared/identity/session.ts": "the Auth API's client",
+    "shared/maintenance/alert_channel.ts": "the webhook's channel",
+    "shared/media/s3/probe.ts": "the driver of stores that speak S3",
+    "shared/media/s3/transport.ts": "the driver of stores that speak S3",
+    "shared/telegram/bot_api.ts": "the Bot API, asked for a file",
+  };
+
+  test("every file of shared/ that calls fetch is tried above, or carries no credential", () => {
+    const calling = sourcesIn("shared").filter((path) =>
+      !path.startsWith("shared/providers/") && callsOfFetch(path).length > 0
+    );
+    expect(calling.sort()).toEqual(Object.keys(CLIENTS));
+    const tried = Object.values(CLIENTS).filter((name) => name !== null);
+    expect(tried.filter((name) => !(name in OTHERS))).toEqual([]);
+  });
+
   test("nothing that is deployed imports Google's library, which follows them", () => {
     const importing = ["shared", "supabase/functions"].flatMap(sourcesIn).filter((path) =>
-      /from\s+["']@google\//.test(Deno.readTextFileSync(new URL(path, root)))
+      /from\s+["']@google\//.test(Deno.readTextFileSync(`${CHECKOUT}/${path}`))
     );
     expect(importing).toEqual([]);
   });

@@ -36,6 +36,18 @@ const WAYS: Record<string, (schema: Schema) => Promise<{ status: number; text: s
       input: "Hello",
       text: { format: { type: "json_schema", name: "a", strict: true, schema } },
     }),
+  "output_config.format.schema": (schema) =>
+    send("/anthropic/v1/messages", {
+      model: MODEL,
+      max_tokens: 1_000,
+      messages,
+      output_config: { format: { type: "json_schema", schema } },
+    }),
+  "generationConfig.responseSchema": (schema) =>
+    send(`/v1beta/models/${MODEL}:generateContent`, {
+      contents,
+      generationConfig: { responseMimeType: "application/json", responseSchema: schema },
+    }),
   "generationConfig.responseJsonSchema": (schema) =>
     send(`/v1beta/models/${MODEL}:generateContent`, {
       contents,
@@ -90,8 +102,10 @@ test.each(Object.keys(WAYS))(
       $defs: { twice: { not: { anyOf: [{ not: twice }, { not: twice }] } } },
     };
     const { status, text } = await WAYS[field]!(schema);
-    // Gemini's clients get the answer as it is; a header says that it was not checked.
-    if (field.startsWith("generationConfig")) expect(status).toBe(200);
+    // Gemini's clients get the answer as it is; a header says that it was not checked. In its older form Google has no references.
+    if (field === "generationConfig.responseSchema") {
+      expect({ status, text }).toEqual({ status: 400, text: expect.stringContaining("response_schema") });
+    } else if (field.startsWith("generationConfig")) expect(status).toBe(200);
     else {expect({ status, text }).toEqual({
         status: 400,
         text: expect.stringContaining("schema_too_complex"),

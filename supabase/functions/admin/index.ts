@@ -1,3 +1,5 @@
+import { badRequestCounter } from "../../../shared/gateway/bad_requests.ts";
+import { countBadRequests } from "../../../shared/database/bad_requests.ts";
 import { createAdminEndpoint } from "../../../shared/admin/admin_endpoint.ts";
 import { ORIGINS_VARIABLE, readOrigins } from "../../../shared/admin/origins.ts";
 import { systemClock as clock } from "../../../shared/runtime/clock.ts";
@@ -98,6 +100,7 @@ function open() {
         new Date(clock.now()).toISOString(),
       ),
     background,
+    noteError: badRequestCounter({ count: countBadRequests(transport), clock, background, log }),
   };
 }
 

@@ -1,3 +1,6 @@
+import { edgeBackground as background } from "../../../shared/runtime/background.ts";
+import { badRequestCounter } from "../../../shared/gateway/bad_requests.ts";
+import { countBadRequests } from "../../../shared/database/bad_requests.ts";
 import { systemClock as clock } from "../../../shared/runtime/clock.ts";
 import { functionName } from "../../../shared/runtime/function_names.ts";
 import { createLog } from "../../../shared/runtime/log.ts";
@@ -13,8 +16,13 @@ const log = createLog(Deno.env.get("EVE_LOG_LEVEL"));
 function open() {
   const { project, databaseKey } = readSettings((name) => Deno.env.get(name));
   const tokens = tokenRules(project.url, readSigningKeys(Deno.env.get(SIGNING_KEYS_VARIABLE)));
-  const access = createAccess(rpcTransport({ url: project.url, secretKey: databaseKey }));
-  return { project, tokens, access };
+  const call = rpcTransport({ url: project.url, secretKey: databaseKey });
+  return {
+    project,
+    tokens,
+    access: createAccess(call),
+    noteError: badRequestCounter({ count: countBadRequests(call), clock, background, log }),
+  };
 }
 
 export default {

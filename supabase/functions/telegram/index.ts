@@ -1,3 +1,5 @@
+import { badRequestCounter } from "../../../shared/gateway/bad_requests.ts";
+import { countBadRequests } from "../../../shared/database/bad_requests.ts";
 import { functionName, functionUrl } from "../../../shared/runtime/function_names.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { createTelegramRows } from "../../../shared/database/telegram.ts";
@@ -31,6 +33,7 @@ async function open() {
       countingWrong(request, "telegram", access, verify),
     wake: workerCall(fetch, functionUrl(project.url, "worker"), databaseKey, log),
     background,
+    noteError: badRequestCounter({ count: countBadRequests(call), clock, background, log }),
   };
 }
 

@@ -1,3 +1,5 @@
+import { badRequestCounter } from "../../../shared/gateway/bad_requests.ts";
+import { countBadRequests } from "../../../shared/database/bad_requests.ts";
 import { systemClock as clock } from "../../../shared/runtime/clock.ts";
 import { functionName } from "../../../shared/runtime/function_names.ts";
 import { createLog } from "../../../shared/runtime/log.ts";
@@ -21,7 +23,8 @@ const { resolve, connect } = networkOf(Deno);
 function open() {
   const settings = readSettings(variable);
   const { project, databaseKey } = settings;
-  const access = createAccess(rpcTransport({ url: project.url, secretKey: databaseKey }));
+  const call = rpcTransport({ url: project.url, secretKey: databaseKey });
+  const access = createAccess(call);
   const worker = openWorker({
     place: "edge",
     settings,
@@ -41,6 +44,7 @@ function open() {
       countingWrong(request, "worker", access, () => requireSecretKey(request, project)),
     work: worker.work,
     background,
+    noteError: badRequestCounter({ count: countBadRequests(call), clock, background, log }),
   };
 }
 

@@ -320,3 +320,9 @@ test("nothing that is pasted ends it: it is rows, or problems with their lines",
     { numRuns: 500 },
   );
 });
+
+test("a table of nothing but brackets is read at once", () => {
+  // Looking for the end of each took half a minute.
+  expect(readLimitsTable("[".repeat(200_000)).rows).toEqual([]);
+  expect(readLimitsTable(`Model,RPM\ngemma-4-31b-it${"[".repeat(50_000)},5`).rows).toHaveLength(1);
+}, 60_000);

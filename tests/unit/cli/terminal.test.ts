@@ -4,6 +4,8 @@ import { describe, expect, test } from "vitest";
 import { eve } from "../../../cli/eve.ts";
 import type { Connection } from "../../../cli/eve/connection.ts";
 import { safeForTerminal } from "../../../cli/eve/terminal.ts";
+import { CHECKOUT } from "../../../local/paths.ts";
+import { callsIn, sourcesIn } from "../../harness/source_calls.ts";
 
 // deno-lint-ignore no-control-regex -- the escape that begins our own colours.
 const OUR_COLOURS = /\x1b\[(0|1|2|31|32|33|34)m/g;
@@ -117,5 +119,42 @@ describe("[security.terminal] the command line", () => {
     expect(await eve(["keys", "show", EVIL], { say: out, complain: out, connect })).toBe(1);
     expect(written.join("\n")).toContain("gemma\\u001b]0;owned");
     expect(written.join("\n")).not.toMatch(DANGEROUS);
+  });
+});
+
+describe("[security.terminal] every program of cli/", () => {
+  /** The command line's own ways out, which `eve` guards before it uses any of them: see the tests above. */
+  const GUARDED = [
+    "console.log(text)",
+    "console.error(text)",
+    "stdout.writeSync(new TextEncoder().encode(text))",
+  ];
+
+  test("writes what is safe for a terminal, and nothing else", () => {
+    const writing =
+      /console\.\w+\(|\b(?:stdout|stderr|to)\.write(?:Sync)?\(|\.question\(|globalThis\.(?:alert|confirm|prompt)\(/g;
+    const calls = sourcesIn("cli").flatMap((path) => callsIn(path, writing));
+    expect(calls.length).toBeGreaterThan(10);
+    const raw = calls.filter(([where, call]) =>
+      !call.includes("safeForTerminal(") && !(where.startsWith("cli/eve.ts:") && GUARDED.includes(call))
+    );
+    expect(raw).toEqual([]);
+  });
+
+  test("hands the terminal to nobody else", () => {
+    // Files that know the standard output or error, in whatever way.
+    const knowing = sourcesIn("cli").flatMap((path) =>
+      Deno.readTextFileSync(`${CHECKOUT}/${path}`).split("\n")
+        .filter((line) =>
+          /\b(?:Deno|process)\.std(?:out|err)\b|\bstd(?:out|err)\b.*= Deno\b/.test(line) &&
+          !/\.std(?:out|err)\.(?:isTerminal|writeSync)\(/.test(line)
+        )
+        .map((line) => `${path}: ${line.trim()}`)
+    );
+    expect(knowing.sort()).toEqual([
+      "cli/eve/progress.ts: to: { isTerminal(): boolean; writeSync(bytes: Uint8Array): number } = Deno.stderr,",
+      "cli/eve/secret_prompt.ts: const { stdin, stderr } = Deno;",
+      "cli/install/eve_gateway.ts: const terminal = createInterface({ input: process.stdin, output: process.stdout });",
+    ]);
   });
 });

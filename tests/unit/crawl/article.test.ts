@@ -32,5 +32,10 @@ test("markup that is nested too deeply, or broken, is left, and nothing breaks o
   });
   expect(readPage("<p".repeat(15_000)).article).toBeNull();
   expect(readPage("<b>".repeat(15_001)).article).toBeNull();
+  // As many texts as there are marks, of which a million held the worker for eight seconds.
+  const friends = (many: number) =>
+    readPage(`<html><body>${`<p>${"Tom & Jerry, ".repeat(200)}</p>`.repeat(many)}</body></html>`).article;
+  expect(friends(50)).not.toBeNull();
+  expect(friends(550)).toBeNull();
   expect(readPage("").article).toBeNull();
 });

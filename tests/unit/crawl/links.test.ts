@@ -1,6 +1,9 @@
 import { expect, test } from "vitest";
 import { linksOf, MAX_LINKS } from "../../../shared/crawl/links.ts";
 
+/** Far beyond what it takes. */
+const HANGS_AFTER_MS = 60_000;
+
 const canonical = (text: string, metadata: unknown = {}) =>
   linksOf(text, metadata).map(({ canonical_url }) => canonical_url);
 
@@ -23,3 +26,13 @@ test(`no more than ${MAX_LINKS} are followed`, () => {
   const text = Array.from({ length: MAX_LINKS + 5 }, (_, nr) => `https://a.example/${nr}`).join(" ");
   expect(canonical(text)).toHaveLength(MAX_LINKS);
 });
+
+test("a link that ends in nothing but brackets is read at once, and one that has its own keeps them", () => {
+  // Counting them anew for each took minutes.
+  const many = ")".repeat(200_000);
+  expect(canonical(`https://a.example/x${many}`)).toEqual(["https://a.example/x"]);
+  expect(canonical("https://a.example/(x)), https://a.example/[y]]...")).toEqual([
+    "https://a.example/(x)",
+    "https://a.example/[y]",
+  ]);
+}, HANGS_AFTER_MS);
