@@ -36,5 +36,5 @@ test.each<[string, Partial<RequestRow>, string]>([
   ["of a model that thought nothing there is no word", {}, "9 + 3 tokens"],
   ["nor where an upstream did not count", { input_tokens: null, total_tokens: 1_512 }, "? + 3 tokens"],
 ])("%s", (_, row, words) => {
-  expect(requestLine({ ...ROW, ...row }).split("  ")).toContain(`${words}, 1.5 s`);
+  expect(requestLine({ ...ROW, ...row }).split("  ")).toContain(`${words}, 1.50 s`);
 });
