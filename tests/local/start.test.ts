@@ -226,6 +226,8 @@ test.each([["npm", 0], ["its launcher", 1]])("it ends when %s is killed", async 
   for (const { pid } of Object.values<{ pid: number }>(state.functions)) parts.push(pid);
   await vi.waitFor(() => expect(parts.filter(exists)).toEqual([]), { timeout: PATIENCE_MS, interval: 100 });
   expect(ports.slice(0, 3).every(portIsFree)).toBe(true);
+  // In order, as by Ctrl-C: the functions end what they began, and the database needs no recovery.
+  await expect(Deno.stat(`${dataDir}/stack.json`)).rejects.toThrow(Deno.errors.NotFound);
   await run.ended;
 });
 
