@@ -10,16 +10,10 @@ function project(name: string, include: string[], extra: Record<string, unknown>
 }
 
 /** One database server for the whole run, started only when a test of the project runs. */
-const DATABASE = { globalSetup: ["tests/harness/database_server.ts", "tests/harness/neo4j.ts"] };
+const DATABASE = { globalSetup: ["tests/harness/database_server.ts"] };
 
-/** The console's packages, files of a migrated server to begin stacks with, and at the end what this machine cannot run. */
-const STACKS = {
-  globalSetup: [
-    "tests/harness/console_packages.ts",
-    "tests/harness/cluster_template.ts",
-    "tests/harness/left_out.ts",
-  ],
-};
+/** The console's packages, and files of a migrated server to begin stacks with. */
+const STACKS = { globalSetup: ["tests/harness/console_packages.ts", "tests/harness/cluster_template.ts"] };
 
 /** Long enough for the longest test, half a minute alone, on a machine with twenty times its work to do. */
 const HANGS_AFTER_MS = 900_000;
@@ -52,7 +46,7 @@ export default defineConfig({
         "tests/observability/db",
       ], DATABASE),
       // Stores of files, real ones, without a stack.
-      project("storage", ["tests/storage"], { globalSetup: ["tests/harness/stores_left_out.ts"] }),
+      project("storage", ["tests/storage"]),
       // Whole stacks: each has a database server of its own.
       project("stack", [
         "tests/e2e",

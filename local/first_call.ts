@@ -22,6 +22,9 @@ const KEY_TROUBLE = ["key_rejected", "no_active_key", "secret_missing"];
 const KEY_ADVICE =
   "Is GOOGLE_API_KEY typed right? End the stack and start it with the right one: that is all. `npm run eve -- keys list` says what is wrong with each key.";
 
+const UPSTREAM_ADVICE =
+  "`npm run eve -- doctor` says whether Google is reached from here, and what to do if it is not.";
+
 interface Answer {
   text?: string;
   key_alias?: string;
@@ -75,6 +78,7 @@ async function call(stack: Pick<Stack, "url" | "keys">): Promise<FirstCall> {
           message ?? JSON.stringify(answer)
         }`,
         ...(KEY_TROUBLE.includes(code ?? "") ? [KEY_ADVICE] : []),
+        ...(code === "upstream_unavailable" ? [UPSTREAM_ADVICE] : []),
         `The stack serves all the same. Repeat the call once this is fixed:`,
         repeatWithCurl(stack),
       ],

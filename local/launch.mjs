@@ -47,7 +47,12 @@ export async function install(wanted) {
 function whenNpmEnds(end) {
   if (!process.env.npm_lifecycle_event) return;
   const npm = process.ppid;
-  setInterval(() => process.ppid !== npm && end(), PARENT_POLL_MS).unref();
+  const watch = setInterval(() => {
+    if (process.ppid === npm) return;
+    // Once: a stack that is told again and again takes it for impatience.
+    clearInterval(watch);
+    end();
+  }, PARENT_POLL_MS).unref();
 }
 
 function refuseOldNode() {

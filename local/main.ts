@@ -37,7 +37,11 @@ function end(): void {
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) Deno.addSignalListener(signal, end);
 
 const launcher = Deno.ppid;
-const launcherWatch = setInterval(() => Deno.ppid !== launcher && end(), LAUNCHER_POLL_MS);
+const launcherWatch = setInterval(() => {
+  if (Deno.ppid === launcher) return;
+  clearInterval(launcherWatch);
+  end();
+}, LAUNCHER_POLL_MS);
 
 async function run(): Promise<void> {
   const settings = settingsFromEnvironment();

@@ -22,6 +22,8 @@ const NPM_OPTIONS = [
   "--fetch-retry-mintimeout=500",
   "--fetch-retry-maxtimeout=3000",
 ];
+/** What is there only since a package would like to have it beside itself (TypeScript, for its types) does not serve. */
+const SERVING = ["--omit=dev", "--omit=peer"];
 /** Beside work that somebody waits for. */
 const LOW_PRIORITY = 10;
 
@@ -52,8 +54,8 @@ export async function installIfNeeded(wanted) {
     // incomplete is completed. What may be half written, or is of other versions, is made again.
     const complete = !lock.interrupted && installed(folder, false);
     const command = complete
-      ? ["install", "--no-save", "--include=dev"]
-      : ["ci", development ? "--include=dev" : "--omit=dev"];
+      ? ["install", "--no-save", "--include=dev", "--include=peer"]
+      : ["ci", ...(development ? ["--include=dev", "--include=peer"] : SERVING)];
     await npm(command, wanted, lock);
     if (!installed(folder, development)) throw new Error("packages are still missing afterwards");
     if (!wanted.background) say(`Installed in ${Math.round((Date.now() - startedAt) / 1000)} s.`);
@@ -71,9 +73,7 @@ export function installed(folder, development) {
   const there = packages(folder, "node_modules/.package-lock.json");
   if (!wanted || !there) return false;
   const asAsked = Object.entries(wanted).every(([path, entry]) => {
-    // A link to a package of this repository does not say itself that it is for development: its target does.
-    const { dev } = entry.link ? wanted[entry.resolved] ?? entry : entry;
-    if (path === "" || (dev && !development)) return true;
+    if (path === "" || ((entry.dev || entry.peer) && !development)) return true;
     // Packages for other systems, and what others would like to have, are left out by npm.
     return there[path] ? there[path].version === entry.version : entry.optional || entry.devOptional;
   });

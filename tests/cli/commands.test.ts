@@ -729,6 +729,13 @@ test("maintenance is run, listed and looked up", async () => {
   expect((await run("maintenance", "log", "report", "--since", "1m")).said).toBe(
     "There was no run of report since 1m.",
   );
+  await sql`
+    insert into public.google_ai_maintenance_log (operation, status, started_at, completed_at, details)
+    values ('report', 'failed', now() - interval '2 days', now() - interval '2 days', '{"error": "no room"}')`;
+  expect((await run("maintenance", "log", "--failed")).said.split("\n")).toEqual([
+    expect.stringMatching(/^started +operation +status/),
+    expect.stringMatching(/report +failed +0 ms +\{"error":"no room"\}/),
+  ]);
   expect((await run("maintenance", "list")).said).toMatch(/sweep +\* \* \* \* \* +database +succeeded/);
   await json("maintenance", "connect");
   expect((await run("maintenance", "connect")).said).toBe("Vault has them already.");
@@ -899,12 +906,6 @@ test("Ctrl-C at the terminal ends tail with 0", async () => {
   // At a terminal it comes from there, and once more from the launcher.
   child.kill("SIGINT");
   child.kill("SIGINT");
-  await new Promise((resolve) => setTimeout(resolve, 20));
-  try {
-    child.kill("SIGINT");
-  } catch {
-    // It has ended already, which is as well.
-  }
   while (!(await reader.read()).done);
   expect((await child.status).code).toBe(0);
   expect(await new Response(child.stderr).text()).toBe("");

@@ -213,7 +213,7 @@ describe("requests", () => {
     );
     expect(events).toHaveLength(6);
     const youngest = new Set(
-      events.map(({ at }: { at: string }) => Math.round((Date.now() - Date.parse(at)) / 60_000)),
+      events.map(({ at }: { at: string }) => Math.floor((Date.now() - Date.parse(at)) / 60_000)),
     );
     expect([...youngest].sort()).toEqual([1, 2]);
   });

@@ -4,7 +4,8 @@ import postgres from "postgres";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { toBase64 } from "../../shared/runtime/base64.ts";
-import { pythonThat, run, runEve } from "./example_stack.ts";
+import { pythonThat } from "../harness/python.ts";
+import { run, runEve } from "./example_stack.ts";
 
 const POST = "18 июля 2026 в 12:00 на острове Канта — фестиваль «Балтийский берег». Вход 500 ₽.";
 const PYTHON = pythonThat("import sys; assert sys.version_info >= (3, 10)");

@@ -10,21 +10,6 @@ export interface Ran {
   complained: string;
 }
 
-/** Debian's own stands apart: it is the one that sees Debian's packages. */
-const PYTHONS = ["python3", "/usr/bin/python3"];
-
-/** The first Python that can run this statement, `preferred` before others; undefined if there is none. */
-export function pythonThat(statement: string, preferred: string[] = []): string | undefined {
-  return [...preferred, ...PYTHONS].find((python) => {
-    try {
-      const args = ["-c", statement];
-      return new Deno.Command(python, { args, stdout: "null", stderr: "null" }).outputSync().success;
-    } catch {
-      return false;
-    }
-  });
-}
-
 /** `npm run eve` on a stack. Throws what it complained of if it failed. */
 export async function runEve(stack: TestStack, ...args: string[]) {
   const complained: string[] = [];

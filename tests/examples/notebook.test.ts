@@ -5,8 +5,8 @@ import { CHECKOUT } from "../../local/paths.ts";
 import { codeBlocks, readPage, section } from "../docs/pages.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
-import { PACKAGES_PYTHON } from "../harness/python.ts";
-import { pythonThat, runEve } from "./example_stack.ts";
+import { PACKAGES_PYTHON, pythonThat } from "../harness/python.ts";
+import { runEve } from "./example_stack.ts";
 
 const NOTEBOOK = `${CHECKOUT}/examples/kaggle_festivals.ipynb`;
 const PNG_MAGIC = [0x89, 0x50, 0x4e, 0x47];

@@ -141,10 +141,3 @@ export async function startNeo4j(): Promise<Neo4jUnderTest> {
     stop,
   };
 }
-
-/** Vitest calls it after the last test. */
-export function teardown(): void {
-  if (NEO4J_JARS === null && Deno.env.get("CI") === undefined) {
-    console.log("Left out: what needs Neo4j. To have it: tests/graph/install, with Java 17 and Maven");
-  }
-}

@@ -75,11 +75,20 @@ export default class ProgressReporter extends DefaultReporter {
     if (test.result().state === "failed") super.printTestCase(state, test);
   }
 
-  override onTestRunEnd(...ended: Parameters<DefaultReporter["onTestRunEnd"]>): void {
+  override async onTestRunEnd(...ended: Parameters<DefaultReporter["onTestRunEnd"]>): Promise<void> {
     clearInterval(this.#timer);
     this.#timer = undefined;
     this.#erase();
     super.onTestRunEnd(...ended);
+    await this.#sayWhatIsLeftOut(ended[0]);
+  }
+
+  /** Tests are skipped for what a machine lacks. In CI it lacks nothing; and who names tests has the others skipped. */
+  async #sayWhatIsLeftOut(modules: readonly TestModule[]): Promise<void> {
+    if (process.env.CI !== undefined || this.ctx.config.testNamePattern !== undefined) return;
+    if (!modules.some((module) => !module.children.allTests("skipped").next().done)) return;
+    const { leftOut } = await import("./left_out.ts");
+    for (const line of leftOut()) this.log(line);
   }
 
   #elapsed(): string {

@@ -1,5 +1,14 @@
-/** The Python with the packages of tests/python/requirements.txt, and what to do where it is not. */
+/** Which Pythons there are: those of this machine, and those with the packages of tests/python. */
 import { CHECKOUT } from "../../local/paths.ts";
+import { hasProgram } from "./programs.ts";
+
+/** Debian's own stands apart: it is the one that sees Debian's packages. */
+const PYTHONS = ["python3", "/usr/bin/python3"];
+
+/** The first Python that can run this statement, `preferred` before others; undefined if there is none. */
+export function pythonThat(statement: string, preferred: string[] = []): string | undefined {
+  return [...preferred, ...PYTHONS].find((python) => hasProgram(python, ["-c", statement]));
+}
 
 const FOLDER = `${CHECKOUT}/tests/python`;
 

@@ -114,6 +114,50 @@ test("serving installs its own packages; development adds the others, and touche
   expect(await linesOf(install()), "what is more does no harm").toEqual(["done"]);
 });
 
+test("a package of the checkout for development stays away from serving, with all that it needs", async () => {
+  await Deno.copyFile(`${CHECKOUT}/.npmrc`, `${folder}/.npmrc`);
+  await Deno.mkdir(`${folder}/tool`);
+  const version = await versionOf(DEVELOPMENT);
+  const tool = { name: "tool", version: "1.0.0", optionalDependencies: { [DEVELOPMENT]: version } };
+  await Deno.writeTextFile(`${folder}/tool/package.json`, JSON.stringify(tool));
+  const manifest = JSON.parse(await Deno.readTextFile(`${folder}/package.json`));
+  manifest.devDependencies = { tool: "file:tool" };
+  await Deno.writeTextFile(`${folder}/package.json`, JSON.stringify(manifest));
+  await Deno.remove(`${folder}/package-lock.json`);
+  const lock = await new Deno.Command("npm", {
+    args: ["install", "--package-lock-only"],
+    cwd: folder,
+    env: { npm_config_registry: registry.url, npm_config_cache: cache },
+  }).output();
+  expect(new TextDecoder().decode(lock.stderr)).toBe("");
+
+  const others = [".npmrc", "tool"];
+  expect((await linesOf(install())).at(-1)).toBe("done");
+  expect(installed()).toEqual([...others, SERVING].sort());
+  expect(await linesOf(install()), "nothing is missed").toEqual(["done"]);
+  expect([...Deno.readDirSync(`${folder}/tool`)].map(({ name }) => name)).toEqual(["package.json"]);
+  expect((await linesOf(install({ development: true }))).at(-1)).toBe("done");
+  expect(installed()).toEqual([...others, DEVELOPMENT, SERVING, "tool"].sort());
+});
+
+test("what a package would like to have beside itself is not for serving", async () => {
+  const lock = JSON.parse(await Deno.readTextFile(`${folder}/package-lock.json`));
+  const manifest = JSON.parse(await Deno.readTextFile(`${folder}/package.json`));
+  for (const root of [manifest, lock.packages[""]]) {
+    root.peerDependencies = root.devDependencies;
+    delete root.devDependencies;
+  }
+  const entry = lock.packages[`node_modules/${DEVELOPMENT}`];
+  delete entry.dev;
+  entry.peer = true;
+  await Deno.writeTextFile(`${folder}/package.json`, JSON.stringify(manifest));
+  await Deno.writeTextFile(`${folder}/package-lock.json`, JSON.stringify(lock));
+  expect((await linesOf(install())).at(-1)).toBe("done");
+  expect(installed()).toEqual([SERVING]);
+  expect((await linesOf(install({ development: true }))).at(-1)).toBe("done");
+  expect(installed()).toEqual([DEVELOPMENT, SERVING]);
+});
+
 test("a package that is missing from node_modules is put back", async () => {
   await linesOf(install());
   await Deno.remove(`${folder}/node_modules/${SERVING}`, { recursive: true });

@@ -8,7 +8,7 @@ test("says how far it is with every file, and what failed at once", async () => 
   onTestFinished(() => folder.remove());
   const suites = {
     "a.test.js": 'test("holds", () => {}); test("holds too", () => {});',
-    "b.test.js": 'test("breaks", () => { throw new Error("on purpose"); });',
+    "b.test.js": 'test("breaks", () => { throw new Error("on purpose"); }); test.skip("needs what is not here", () => {});',
   };
   for (const [name, tests] of Object.entries(suites)) {
     await Deno.writeTextFile(`${folder.path}/${name}`, tests);
@@ -27,17 +27,24 @@ test("says how far it is with every file, and what failed at once", async () => 
       `--reporter=${CHECKOUT}/tests/harness/progress.ts`,
     ],
     cwd: CHECKOUT,
-    env: { NO_COLOR: "1" },
+    // Of what names something that is left out elsewhere, nothing here.
+    clearEnv: true,
+    env: { ...without(["CI", "EVE_FIREFOX"], Deno.env.toObject()), NO_COLOR: "1" },
   }).output();
   const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes)) as [string, string];
   expect(code).toBe(1);
   expect(out).toMatch(/^\[1\/2 \d+:\d\d\] .*[ab]\.test\.js/m);
   expect(out).toMatch(/^\[2\/2 \d+:\d\d\] .*[ab]\.test\.js/m);
   expect(out).toMatch(/a\.test\.js \(2 tests\)/);
-  expect(out).toMatch(/Tests {2}1 failed \| 2 passed \(3\)/);
+  expect(out).toMatch(/Tests {2}1 failed \| 2 passed \| 1 skipped \(4\)/);
+  expect(out).toMatch(/^Left out: clients in Firefox\. To have it: install one/m);
   // Once when it happens, and once more in the end.
   expect(err.match(/on purpose/g)!.length).toBeGreaterThanOrEqual(2);
   expect(err).toMatch(/^FAIL b\.test\.js > breaks$/m);
   // Nothing is rewritten where nobody can see it.
   expect(out).not.toContain("\r");
 });
+
+function without(names: string[], variables: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(variables).filter(([name]) => !names.includes(name)));
+}

@@ -8,6 +8,7 @@ import { makePackage } from "../../local/pack.ts";
 import { installIfNeeded } from "../../local/packages.mjs";
 import { CHECKOUT } from "../../local/paths.ts";
 import { portIsFree } from "../../local/ports.ts";
+import { hasProgram } from "../harness/programs.ts";
 import { insist } from "../harness/load/troubles.ts";
 import { PATIENCE_MS, until } from "../harness/patience.ts";
 import { freePorts } from "../harness/ports.ts";
@@ -79,7 +80,7 @@ test("the console's address answers, whether it is built yet or not", async () =
   expect(await (await fetch(url)).text()).toMatch(/<!doctype html>/i);
 });
 
-test.skipIf(!hasCurl())("the line to repeat the first call works as it is", async () => {
+test.skipIf(!hasProgram("curl"))("the line to repeat the first call works as it is", async () => {
   const line = runs[0]!.lines.find((line) => line.trim().startsWith("curl"))!;
   const repeated = await new Deno.Command("sh", { args: ["-c", line] }).output();
   expect(JSON.parse(new TextDecoder().decode(repeated.stdout))).toMatchObject({
@@ -225,6 +226,8 @@ test.each([["npm", 0], ["its launcher", 1]])("it ends when %s is killed", async 
   for (const { pid } of Object.values<{ pid: number }>(state.functions)) parts.push(pid);
   await vi.waitFor(() => expect(parts.filter(exists)).toEqual([]), { timeout: PATIENCE_MS, interval: 100 });
   expect(ports.slice(0, 3).every(portIsFree)).toBe(true);
+  // In order, as by Ctrl-C: the functions end what they began, and the database needs no recovery.
+  await expect(Deno.stat(`${dataDir}/stack.json`)).rejects.toThrow(Deno.errors.NotFound);
   await run.ended;
 });
 
@@ -370,14 +373,6 @@ async function parentOf(pid: number): Promise<number> {
   if (linux) return Number(linux.match(/^PPid:\s*(\d+)/m)![1]);
   const done = await new Deno.Command("ps", { args: ["-o", "ppid=", "-p", String(pid)] }).output();
   return Number(new TextDecoder().decode(done.stdout));
-}
-
-function hasCurl(): boolean {
-  try {
-    return new Deno.Command("curl", { args: ["--version"], stdout: "null" }).outputSync().success;
-  } catch {
-    return false;
-  }
 }
 
 function exists(pid: number): boolean {

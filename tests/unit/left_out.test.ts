@@ -1,25 +1,39 @@
 import { expect, test } from "vitest";
-import { leftOut } from "../harness/left_out.ts";
-import { storesLeftOut } from "../harness/stores_left_out.ts";
+import { CHECKOUT } from "../../local/paths.ts";
+import { leftOut, PARTS } from "../harness/left_out.ts";
 
-test("a user who has no Python packages, no browser and no tesseract is told what is left out", () => {
-  expect(leftOut({ packages: true, chromium: true, firefox: true, node22: true, tesseract: true })).toEqual(
-    [],
+test("a user who lacks something is told what is left out, and what to do to have it", () => {
+  expect(leftOut(PARTS.map((part) => ({ ...part, isHere: () => true })))).toEqual([]);
+  const lines = leftOut(PARTS.map((part) => ({ ...part, isHere: () => false })));
+  expect(lines).toHaveLength(PARTS.length);
+  expect(new Set(lines).size).toBe(PARTS.length);
+  for (const line of lines) expect(line).toMatch(/^Left out: .+\. To have it: .+$/);
+  expect(lines[0]).toBe(
+    "Left out: what needs Python. To have it: install Python 3.10 or newer, as python3",
   );
-  expect(leftOut({ packages: false, chromium: false, firefox: false, node22: false, tesseract: false }))
-    .toEqual([
-      expect.stringContaining("tests/python/install"),
-      expect.stringContaining("Chromium"),
-      expect.stringContaining("EVE_FIREFOX"),
-      expect.stringContaining("tests/endpoints/node.test.ts"),
-      expect.stringContaining("tesseract-ocr-rus"),
-    ]);
 });
 
-test("a user who has no stores of files is told what is left out", () => {
-  expect(storesLeftOut({ radosgw: true, versitygw: true })).toEqual([]);
-  expect(storesLeftOut({ radosgw: false, versitygw: false })).toEqual([
-    expect.stringContaining("tests/storage/install"),
-    expect.stringContaining("Go"),
-  ]);
+test("whatever a test is skipped for is a part that is told, and each part is one that tests ask for", () => {
+  const asked = conditions("tests");
+  expect(asked.length).toBeGreaterThan(40);
+  const known = PARTS.flatMap(({ conditions }) => conditions);
+  expect(asked.filter((one) => !known.some((part) => one.includes(part)))).toEqual([]);
+  expect(known.filter((part) => !asked.some((one) => one.includes(part)))).toEqual([]);
 });
+
+/** What stands in the brackets of every `skipIf`. */
+function conditions(folder: string): string[] {
+  return [...Deno.readDirSync(`${CHECKOUT}/${folder}`)].flatMap(({ name, isDirectory }) => {
+    const path = `${folder}/${name}`;
+    if (isDirectory) return name.startsWith(".") || name === "fixtures" ? [] : conditions(path);
+    if (!name.endsWith(".ts") || ["tests/unit/left_out.test.ts", "tests/harness/test_sources.ts"].includes(path)) return [];
+    const text = Deno.readTextFileSync(`${CHECKOUT}/${path}`);
+    expect(text, `${path}: say skipIf, whose conditions are told`).not.toMatch(/\.runIf\(/);
+    return [...text.matchAll(/\b(?:test|it|describe)\.skipIf\(/g)].map(({ index, 0: { length } }) => {
+      let depth = 1;
+      let end = index + length;
+      for (; depth > 0; end++) depth += { "(": 1, ")": -1 }[text[end]!] ?? 0;
+      return text.slice(index + length, end - 1);
+    });
+  });
+}

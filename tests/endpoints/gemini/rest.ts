@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { BUSY_FOR_A_SECOND, EMBEDDING, GEMMA, leftEarly } from "../test_gateway.ts";
 import type { OpenedGateway } from "../opened_gateway.ts";
 import { until } from "../../harness/patience.ts";
+import { hasProgram } from "../../harness/programs.ts";
 
 const asking = (text: string) => ({ contents: [{ role: "user", parts: [{ text }] }] });
 const generate = `/v1beta/models/${GEMMA}:generateContent`;
@@ -18,7 +19,7 @@ export function rest(gateway: () => OpenedGateway): void {
   const everythingPrinted = () => [...gateway().stack.printed, ...gateway().stack.logged].join("\n");
 
   describe("REST", () => {
-    test.skipIf(!hasPython())("[gemini.quota] a notebook asks with Python's standard library", async () => {
+    test.skipIf(!hasProgram("python3"))("[gemini.quota] a notebook asks with Python's standard library", async () => {
       await gateway().faults(BUSY_FOR_A_SECOND);
       const { stdout, stderr, success } = await new Deno.Command("python3", {
         args: [new URL("notebook.py", import.meta.url).pathname],
@@ -278,12 +279,4 @@ export function rest(gateway: () => OpenedGateway): void {
       expect((await unknown.json()).error.status).toBe("NOT_FOUND");
     });
   });
-}
-
-function hasPython(): boolean {
-  try {
-    return new Deno.Command("python3", { args: ["--version"] }).outputSync().success;
-  } catch {
-    return false;
-  }
 }

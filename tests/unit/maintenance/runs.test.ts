@@ -1,16 +1,17 @@
 import { describe, expect, test } from "vitest";
-import { systemClock as clock } from "../../../shared/runtime/clock.ts";
+import { type Clock, systemClock } from "../../../shared/runtime/clock.ts";
 import { SqlFailure } from "../../../shared/database/transport/transport.ts";
 import type { KeyToCheck } from "../../../shared/database/maintenance.ts";
 import type { Operation, OperationReport } from "../../../shared/maintenance/operation.ts";
 import { overKeys } from "../../../shared/maintenance/over_keys.ts";
 import { runOperation } from "../../../shared/maintenance/run_operation.ts";
 import { sqlOperation } from "../../../shared/maintenance/sql_operation.ts";
+import { HandClock } from "../../harness/hand_clock.ts";
 
 const DONE: OperationReport = { tables: ["eve.x"], count: 2, details: { a: 1 }, more: false };
 
 /** A database that answers these, and what it was asked. */
-function database(answers: Record<string, (() => unknown)[]>) {
+function database(answers: Record<string, (() => unknown)[]>, clock: Clock = systemClock) {
   const asked: { name: string; args: Record<string, unknown> }[] = [];
   return {
     asked,
@@ -69,12 +70,14 @@ describe("a run", () => {
   });
 
   test("has a deadline that ends it", async () => {
-    const base = database({ eve_maintenance_begin: [begun(40)], eve_maintenance_end: [ended] });
+    const clock = new HandClock();
+    const base = database({ eve_maintenance_begin: [begun(40)], eve_maintenance_end: [ended] }, clock);
     const outcome = await run(
       operation(async ({ deadline }) => {
-        expect(deadline.leftMs()).toBeGreaterThan(0);
-        await new Promise((resolve) => deadline.signal.addEventListener("abort", resolve));
-        expect(deadline.leftMs()).toBeLessThan(5);
+        await clock.sleep(30);
+        expect([deadline.signal.aborted, deadline.leftMs()]).toEqual([false, 10]);
+        clock.ring();
+        expect([deadline.signal.aborted, deadline.leftMs()]).toEqual([true, 0]);
         return { ...DONE, more: true };
       }),
       base,
