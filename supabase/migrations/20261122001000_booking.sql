@@ -104,35 +104,6 @@ begin
 end;
 $$;
 
--- Batch that waits for a lane of a model and came earlier: one line for all lanes, since a place that falls free on any of them is
--- for the first; but who waits for the tokens of one lane (not any_lane) is before nobody on the others. Who was to ask more than
--- 1.5 s ago and has not is not waited for. `wait_ms`: for how long to let them go first; `tokens`: what they will take;
--- `bound`: all of them wait for this lane, so when they start on it can be told.
-create or replace function eve.queued_before(
-  model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, interval_ms double precision,
-  token_ms double precision, out calls bigint, out wait_ms bigint, out tokens bigint, out bound boolean
-)
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  -- Until the last of them was told to start; and half of the time that those between will take at most: nobody wakes who sleeps
-  -- too long when places come free sooner, and to ask too early costs a question.
-  select count(*),
-    greatest(
-      max(i.start_ms) - queued_before.now_ms + 20, ceil(0.5 * (count(*) - 1) * queued_before.interval_ms),
-      ceil(0.5 * (sum(i.tokens) - (array_agg(i.tokens order by i.queued_ms, i.request_no))[1]) * queued_before.token_ms), 20
-    )::bigint,
-    sum(i.tokens), bool_and(not i.any_lane)
-  into calls, wait_ms, tokens, bound
-  from eve.inflight i
-  where i.model = queued_before.model and i.state = 'waiting' and i.start_ms > queued_before.now_ms - 1500
-    and (i.any_lane or i.lane_id = queued_before.lane_id)
-    and (i.queued_ms, i.request_no) < (queued_before.queued_ms, coalesce(queued_before.request_no, 9223372036854775807));
-end;
-$$;
-
 -- Nothing depends on a schedule: anyone who books on a lane also closes what expired on it. After the buckets, since closing counts
 -- usage, and settlements take buckets before counters. The lane is the caller's, so no other reservation of it is being made;
 -- the caller's own lease ends at new_lease_ms; its request, if it is one that goes on (`own_request_no`), may have run out while it
