@@ -227,6 +227,21 @@ begin
 end;
 $$;
 
+-- How long a booking has stood before a settlement's lock on its lane's row, in milliseconds: its start has passed by so much, and its
+-- caller books it again if that is more than the guard. Nothing, as long as it is within what every statement may take.
+create or replace function eve.held_up_ms(began timestamptz)
+returns bigint
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_held_ms constant bigint := floor(extract(epoch from clock_timestamp() - held_up_ms.began) * 1000)::bigint;
+begin
+  return case when v_held_ms > 100 then v_held_ms else 0 end;
+end;
+$$;
+
 -- How long a consumer has to wait until it may book another start ahead on a lane; null: it may. It has as many starts, or tokens, of
 -- those that are yet to come as one consumer may have: waiting_share_percent of what the lane has in a minute, at least one start. So
 -- nobody who keeps connections open can fill the coming minutes for everybody else. Starts at once do not count, so one that is
@@ -299,6 +314,7 @@ declare
   v_batch constant boolean := book.class = 'batch';
   v_fit record;
   v_paced boolean;
+  v_began timestamptz;
 begin
   -- A subtransaction, which writes nothing and so costs no number: what it has locked is free again where nothing is booked.
   begin
@@ -332,6 +348,7 @@ begin
     when v_batch then book.contended or not eve.may_burst(v_lane, limits, book.tokens, v_now)
     else greatest((pace).pace_ms, (pace).token_pace_ms) > v_now - coalesce((pace).interval_ms, 0)::bigint
   end;
+  v_began := clock_timestamp();
   -- In one statement, with the row as it is by then: settlements may have changed it since. To lock it first writes 54 bytes to the log.
   update eve.lanes l
   set (
@@ -346,6 +363,7 @@ begin
     )
   where l.id = book.lane_id
   returning l.* into v_lane;
+  wait_ms := wait_ms - eve.held_up_ms(v_began);
   turn := v_lane.turns - 1;
   day_ends_ms := v_lane.day_ends_ms;
   bucket_ms := (start_ms + v_width - 1) / v_width * v_width;
