@@ -747,6 +747,26 @@ comment on column eve.audit_trimmed.token_usage_before is 'As far as those have 
 
 -- tables_access -------------------------------------------------------------------------------------------------------
 
+create table eve.tenants (
+  id text not null,
+  name text,
+  is_default boolean not null default false,
+  storage_limit_bytes bigint,
+  is_named_by_env boolean not null default false,
+  created_at timestamp with time zone not null default now(),
+  constraint tenants_id_form CHECK ((id ~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$'::text)),
+  constraint tenants_name_length CHECK ((length(name) <= 200)),
+  constraint tenants_pkey PRIMARY KEY (id),
+  constraint tenants_storage_limit_positive CHECK ((storage_limit_bytes >= 0))
+);
+alter table eve.tenants enable row level security;
+CREATE UNIQUE INDEX tenants_is_default_key ON eve.tenants USING btree (is_default) WHERE is_default;
+CREATE TRIGGER eve_media_counter_of_tenant AFTER INSERT ON eve.tenants FOR EACH ROW EXECUTE FUNCTION eve.media_counter_of_tenant(); -- enabled
+comment on table eve.tenants is 'Whose things are kept apart from others''.';
+comment on column eve.tenants.is_default is 'Whose a thing is when nobody says: one row.';
+comment on column eve.tenants.storage_limit_bytes is 'Bytes of media it may keep; null: the limit tenant of eve.media_limits.';
+comment on column eve.tenants.is_named_by_env is 'Whether S3_DEFAULT_TENANT_ID named it when the function api ran last.';
+
 create table eve.consumers (
   id uuid not null default gen_random_uuid(),
   name text not null,
@@ -974,8 +994,8 @@ create table eve.retention (
   keep interval,
   at_least interval not null,
   batch_rows integer not null default 2000,
-  description text not null,
   batch_function text,
+  description text not null,
   constraint retention_batch_function_form CHECK ((batch_function ~ '^retention_of_[a-z_]{1,40}$'::text)),
   constraint retention_batch_rows_range CHECK (((batch_rows >= 100) AND (batch_rows <= 50000))),
   constraint retention_keeps_what_still_counts CHECK ((keep >= at_least)),
@@ -1447,44 +1467,44 @@ comment on column eve.provider_history.event is 'model_vanished: the gateway too
 
 create table eve.jobs (
   id uuid not null,
-  stage_type text,
-  provider_kind text,
-  model text,
-  key_name text,
-  settings jsonb not null default '{}'::jsonb,
-  consumer_id uuid,
-  request_id text not null,
-  request_no bigint,
-  state text not null default 'queued'::text,
-  upstream_id text,
-  result jsonb,
-  error_code text,
-  error_detail text,
-  submitted_at timestamp with time zone not null default now(),
-  checked_at timestamp with time zone,
-  finished_at timestamp with time zone,
-  expires_at timestamp with time zone,
-  kind text not null,
   no bigint not null generated always as identity,
+  kind text not null,
+  state text not null default 'queued'::text,
+  consumer_id uuid,
   owner_id uuid generated always as (COALESCE(consumer_id, '00000000-0000-0000-0000-000000000000'::uuid)) stored,
-  request_key text generated always as ((((COALESCE(consumer_id, '00000000-0000-0000-0000-000000000000'::uuid))::text || ' '::text) || request_id)) stored,
-  queue_id bigint,
   token_id uuid,
-  class text,
   models text[],
+  request_id text not null,
+  request_key text generated always as ((((COALESCE(consumer_id, '00000000-0000-0000-0000-000000000000'::uuid))::text || ' '::text) || request_id)) stored,
   request_hash text,
+  request_no bigint,
+  queue_id bigint,
+  class text,
   body jsonb,
   body_media text,
   body_bytes integer not null default 0,
   run_at timestamp with time zone,
-  started_at timestamp with time zone,
   tries integer not null default 0,
   losses integer not null default 0,
   worker_id uuid,
   lease_token uuid,
   lease_until timestamp with time zone,
   progress jsonb,
+  stage_type text,
+  provider_kind text,
+  model text,
+  key_name text,
+  settings jsonb not null default '{}'::jsonb,
+  upstream_id text,
+  result jsonb,
   result_media text,
+  error_code text,
+  error_detail text,
+  submitted_at timestamp with time zone not null default now(),
+  started_at timestamp with time zone,
+  checked_at timestamp with time zone,
+  finished_at timestamp with time zone,
+  expires_at timestamp with time zone,
   batch_id uuid,
   place integer,
   custom_id text,
@@ -1525,20 +1545,15 @@ CREATE TRIGGER eve_jobs_went AFTER DELETE ON eve.jobs REFERENCING OLD TABLE AS w
 CREATE TRIGGER eve_responses_follow AFTER UPDATE ON eve.jobs FOR EACH ROW WHEN (((new.kind = 'response'::text) AND (old.state IS DISTINCT FROM new.state))) EXECUTE FUNCTION eve.responses_follow(); -- enabled
 CREATE TRIGGER eve_vision_job_ended AFTER UPDATE ON eve.jobs FOR EACH ROW WHEN (((new.kind = 'vision'::text) AND (old.finished_at IS NULL) AND (new.finished_at IS NOT NULL))) EXECUTE FUNCTION eve.vision_job_ended(); -- enabled
 comment on table eve.jobs is 'Work that outlives a call: calls of models that wait, speech, songs and videos that are being made, and what has become of them. But for its kind it has no foreign keys: it outlives what it names.';
-comment on column eve.jobs.key_name is 'The env_var_name of the key that submitted it: it is asked about with the same key.';
-comment on column eve.jobs.settings is 'Those of the provider when it was submitted.';
-comment on column eve.jobs.consumer_id is 'Whose it is; null: the project''s own.';
-comment on column eve.jobs.request_id is 'Its caller''s own name for it: handed in again, it is the same job. The call''s where a call began it.';
-comment on column eve.jobs.state is 'queued, running, and how it ended: succeeded, failed, cancelled or expired.';
-comment on column eve.jobs.upstream_id is 'By which the provider knows it.';
-comment on column eve.jobs.result is 'How a call was answered: {"status", "body"}; of a provider job its files, with their addresses and types.';
-comment on column eve.jobs.expires_at is 'Not ended by then, it ends as expired. Of a provider job that has ended: from then on its files may be gone.';
 comment on column eve.jobs.no is 'The order in which jobs came.';
-comment on column eve.jobs.request_key is 'Whose it is and its request_id, in one: unique among those that were handed in.';
-comment on column eve.jobs.queue_id is 'Of eve.job_queues; null: it was begun by a call and never waited.';
+comment on column eve.jobs.state is 'queued, running, and how it ended: succeeded, failed, cancelled or expired.';
+comment on column eve.jobs.consumer_id is 'Whose it is; null: the project''s own.';
 comment on column eve.jobs.token_id is 'The notebook''s token that it was handed in with: it is charged as well.';
 comment on column eve.jobs.models is 'The models that it asks for, or stage:NAME: who may use none of them does not see it.';
+comment on column eve.jobs.request_id is 'Its caller''s own name for it: handed in again, it is the same job. The call''s where a call began it.';
+comment on column eve.jobs.request_key is 'Whose it is and its request_id, in one: unique among those that were handed in.';
 comment on column eve.jobs.request_hash is 'Tells a repetition from another job with the same request_id.';
+comment on column eve.jobs.queue_id is 'Of eve.job_queues; null: it was begun by a call and never waited.';
 comment on column eve.jobs.body is 'What to do: {"path", "body"} of a call. Null: body_media says where it is, or a call did it at once.';
 comment on column eve.jobs.body_media is 'TENANT/SHA256 of a media object of its caller''s tenant, which the job uses (eve.media_references, job); result_media likewise.';
 comment on column eve.jobs.body_bytes is 'Of the body as JSON; it counts towards what its caller may have waiting.';
@@ -1548,6 +1563,11 @@ comment on column eve.jobs.losses is 'How often a worker died with it.';
 comment on column eve.jobs.lease_token is 'Only who shows it may end or give back the job: a worker that wakes up after its lease finds another one, or none.';
 comment on column eve.jobs.lease_until is 'Then its worker is given up for dead.';
 comment on column eve.jobs.progress is 'What the runner says of it: {"done", "total"} or its own words, at most 4,096 characters of JSON.';
+comment on column eve.jobs.key_name is 'The env_var_name of the key that submitted it: it is asked about with the same key.';
+comment on column eve.jobs.settings is 'Those of the provider when it was submitted.';
+comment on column eve.jobs.upstream_id is 'By which the provider knows it.';
+comment on column eve.jobs.result is 'How a call was answered: {"status", "body"}; of a provider job its files, with their addresses and types.';
+comment on column eve.jobs.expires_at is 'Not ended by then, it ends as expired. Of a provider job that has ended: from then on its files may be gone.';
 comment on column eve.jobs.batch_id is 'The batch that it is a line of; place: which, from 0 on; custom_id: the line''s name.';
 comment on column eve.jobs.webhook_id is 'In eve.webhooks: it gets the event of the job''s end, whatever types it takes. Null: anyone who takes the type is.';
 
@@ -1561,6 +1581,42 @@ create table eve.job_contents (
 );
 alter table eve.job_contents enable row level security;
 comment on table eve.job_contents is 'Files of providers that answer with the file itself. At most 8 MiB each.';
+
+create table eve.stored_keys (
+  id uuid not null default gen_random_uuid(),
+  key_id uuid not null,
+  api_key_encrypted text not null,
+  fingerprint text not null,
+  last_four text not null,
+  entered_by text not null,
+  entered_at timestamp with time zone not null default now(),
+  constraint stored_keys_entered_by_length CHECK (((char_length(entered_by) >= 1) AND (char_length(entered_by) <= 320))),
+  constraint stored_keys_fingerprint_form CHECK ((fingerprint ~ '^[0-9a-f]{32}$'::text)),
+  constraint stored_keys_key_encrypted CHECK (((api_key_encrypted ~ '^gAAAA[A-Za-z0-9_-]+={0,2}$'::text) AND (octet_length(api_key_encrypted) <= 20000))),
+  constraint stored_keys_key_id_key UNIQUE (key_id),
+  constraint stored_keys_last_four_length CHECK ((char_length(last_four) <= 4)),
+  constraint stored_keys_pkey PRIMARY KEY (id)
+);
+alter table eve.stored_keys enable row level security;
+comment on table eve.stored_keys is 'Secrets of keys of the pool that were entered in the console or at the command line.';
+comment on column eve.stored_keys.key_id is 'Of google_ai_api_keys, whose env_var_name is stored: and the id here. No foreign key: that table may be somebody''s own.';
+comment on column eve.stored_keys.api_key_encrypted is 'A Fernet token, its key derived from ADMIN_SECRET_KEY.';
+comment on column eve.stored_keys.fingerprint is 'The first 32 hexadecimal digits of the key''s SHA-256: tells keys apart.';
+comment on column eve.stored_keys.entered_by is 'The e-mail address of an administrator, or what stands for the project''s own key.';
+
+CREATE OR REPLACE FUNCTION eve.forget_stored_key()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO ''
+AS $function$
+begin
+  delete from eve.stored_keys s
+  where s.key_id = old.id and (tg_op = 'DELETE' or 'stored:' || s.id is distinct from new.env_var_name);
+  return null;
+end;
+$function$;
+comment on function eve.forget_stored_key is 'Deletes the stored secret of a key that is deleted, or has another source.';
 
 -- clock ---------------------------------------------------------------------------------------------------------------
 
@@ -2137,69 +2193,6 @@ begin
 end;
 $function$;
 
-CREATE OR REPLACE FUNCTION eve.queued_before(model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, interval_ms double precision, token_ms double precision, OUT calls bigint, OUT wait_ms bigint, OUT tokens bigint, OUT bound boolean)
- RETURNS record
- LANGUAGE plpgsql
- STABLE
- SET search_path TO ''
-AS $function$
-declare
-  -- Not of interval_ms, which those who book leave out: both have to find the same.
-  v_late_ms constant bigint := least(
-    greatest((select min(r.interval_ms) from eve.routes r where r.model = queued_before.model) / 4, 200), 1500
-  );
-  v_own uuid;
-  v_last uuid;
-  v_late text[];
-  v_passed text[] := '{}';
-  v_before text[];
-begin
-  -- Nothing is known of them but that they are late; and, of jobs, what else their workers run.
-  v_late := array(
-    select left(i.request_id, 36)
-    from eve.inflight i
-    where i.model = queued_before.model and i.state = 'waiting' and i.start_ms <= queued_before.now_ms - v_late_ms
-  );
-  v_own := (select eve.job_worker(i.request_id) from eve.inflight i where i.request_no = queued_before.request_no);
-  if cardinality(v_late) > 0 then
-    v_passed := array(
-      select k.id::text
-      from eve.jobs k
-      where k.lease_until is not null and k.worker_id is distinct from v_own
-        and k.worker_id in (select j.worker_id from eve.jobs j where j.lease_until is not null and j.id::text = any (v_late))
-    );
-  end if;
-  -- As in the function that this one replaces.
-  select count(*),
-    greatest(
-      max(i.start_ms) - queued_before.now_ms + 20, ceil(0.5 * (count(*) - 1) * queued_before.interval_ms),
-      ceil(0.5 * (sum(i.tokens) - (array_agg(i.tokens order by i.queued_ms, i.request_no))[1]) * queued_before.token_ms), 20
-    )::bigint,
-    sum(i.tokens), bool_and(not i.any_lane),
-    array_agg(left(i.request_id, 36) order by i.queued_ms, i.request_no)
-  into calls, wait_ms, tokens, bound, v_before
-  from eve.inflight i
-  where i.model = queued_before.model and i.state = 'waiting' and i.start_ms > queued_before.now_ms - v_late_ms
-    and (i.any_lane or i.lane_id = queued_before.lane_id)
-    and (i.queued_ms, i.request_no) < (queued_before.queued_ms, coalesce(queued_before.request_no, 9223372036854775807))
-    and left(i.request_id, 36) <> all (v_passed);
-  -- The first caller behind the calls of one worker is to find that they are late before the pace has lost anything by it.
-  if calls > 1 and queued_before.interval_ms is not null then
-    v_last := eve.job_worker(v_before[calls]);
-  end if;
-  if v_last is not null and v_last is distinct from v_own then
-    wait_ms := least(
-      wait_ms,
-      v_late_ms + 1 + (
-        select ceil(count(*) * queued_before.interval_ms)::bigint
-        from unnest(v_before) as b (id)
-        where b.id <> all (array(select k.id::text from eve.jobs k where k.lease_until is not null and k.worker_id = v_last))
-      )
-    );
-  end if;
-end;
-$function$;
-
 CREATE OR REPLACE FUNCTION eve.release_expired(lane_id bigint, now_ms bigint, new_lease_ms bigint DEFAULT NULL::bigint, own_request_no bigint DEFAULT NULL::bigint)
  RETURNS void
  LANGUAGE plpgsql
@@ -2309,6 +2302,18 @@ begin
 end;
 $function$;
 
+CREATE OR REPLACE FUNCTION eve.held_up_ms(began timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_held_ms constant bigint := floor(extract(epoch from clock_timestamp() - held_up_ms.began) * 1000)::bigint;
+begin
+  return case when v_held_ms > 100 then v_held_ms else 0 end;
+end;
+$function$;
+
 CREATE OR REPLACE FUNCTION eve.share_wait(lane_id bigint, limits eve.lane_limits, consumer_id uuid, class text, tokens bigint, now_ms bigint)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -2349,6 +2354,7 @@ declare
   v_batch constant boolean := book.class = 'batch';
   v_fit record;
   v_paced boolean;
+  v_began timestamptz;
 begin
   -- A subtransaction, which writes nothing and so costs no number: what it has locked is free again where nothing is booked.
   begin
@@ -2382,6 +2388,7 @@ begin
     when v_batch then book.contended or not eve.may_burst(v_lane, limits, book.tokens, v_now)
     else greatest((pace).pace_ms, (pace).token_pace_ms) > v_now - coalesce((pace).interval_ms, 0)::bigint
   end;
+  v_began := clock_timestamp();
   -- In one statement, with the row as it is by then: settlements may have changed it since. To lock it first writes 54 bytes to the log.
   update eve.lanes l
   set (
@@ -2396,6 +2403,7 @@ begin
     )
   where l.id = book.lane_id
   returning l.* into v_lane;
+  wait_ms := wait_ms - eve.held_up_ms(v_began);
   turn := v_lane.turns - 1;
   day_ends_ms := v_lane.day_ends_ms;
   bucket_ms := (start_ms + v_width - 1) / v_width * v_width;
@@ -2462,6 +2470,89 @@ begin
     span_starts = l.span_starts - case when (running).start_ms >> 16 = l.span_number then 1 else 0 end,
     span_tokens = l.span_tokens - case when (running).start_ms >> 16 = l.span_number then (running).tokens else 0 end
   where l.id = (running).lane_id;
+end;
+$function$;
+
+-- queue ---------------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.job_worker(request_id text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+begin
+  return (
+    select j.worker_id
+    from eve.jobs j
+    where j.id = case
+      when job_worker.request_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}($|\.)' then left(job_worker.request_id, 36)::uuid
+    end
+  );
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.queued_before(model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, interval_ms double precision, token_ms double precision, OUT calls bigint, OUT wait_ms bigint, OUT tokens bigint, OUT bound boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  -- Not of interval_ms, which those who book leave out: both have to find the same.
+  v_late_ms constant bigint := least(
+    greatest((select min(r.interval_ms) from eve.routes r where r.model = queued_before.model) / 4, 200), 1500
+  );
+  v_own uuid;
+  v_last uuid;
+  v_late text[];
+  v_passed text[] := '{}';
+  v_before text[];
+begin
+  -- Nothing is known of them but that they are late; and, of jobs, what else their workers run.
+  v_late := array(
+    select left(i.request_id, 36)
+    from eve.inflight i
+    where i.model = queued_before.model and i.state = 'waiting' and i.start_ms <= queued_before.now_ms - v_late_ms
+  );
+  v_own := (select eve.job_worker(i.request_id) from eve.inflight i where i.request_no = queued_before.request_no);
+  if cardinality(v_late) > 0 then
+    v_passed := array(
+      select k.id::text
+      from eve.jobs k
+      where k.lease_until is not null and k.worker_id is distinct from v_own
+        and k.worker_id in (select j.worker_id from eve.jobs j where j.lease_until is not null and j.id::text = any (v_late))
+    );
+  end if;
+  -- Until the last of them was told to start; and half of the time that those between will take at most: nobody wakes who sleeps
+  -- too long when places come free sooner, and to ask too early costs a question.
+  select count(*),
+    greatest(
+      max(i.start_ms) - queued_before.now_ms + 20, ceil(0.5 * (count(*) - 1) * queued_before.interval_ms),
+      ceil(0.5 * (sum(i.tokens) - (array_agg(i.tokens order by i.queued_ms, i.request_no))[1]) * queued_before.token_ms), 20
+    )::bigint,
+    sum(i.tokens), bool_and(not i.any_lane),
+    array_agg(left(i.request_id, 36) order by i.queued_ms, i.request_no)
+  into calls, wait_ms, tokens, bound, v_before
+  from eve.inflight i
+  where i.model = queued_before.model and i.state = 'waiting' and i.start_ms > queued_before.now_ms - v_late_ms
+    and (i.any_lane or i.lane_id = queued_before.lane_id)
+    and (i.queued_ms, i.request_no) < (queued_before.queued_ms, coalesce(queued_before.request_no, 9223372036854775807))
+    and left(i.request_id, 36) <> all (v_passed);
+  -- Whoever comes first behind the calls of one worker is to find that they are late before the pace has lost anything by it.
+  if calls > 1 and queued_before.interval_ms is not null then
+    v_last := eve.job_worker(v_before[calls]);
+  end if;
+  if v_last is not null and v_last is distinct from v_own then
+    wait_ms := least(
+      wait_ms,
+      v_late_ms + 1 + (
+        select ceil(count(*) * queued_before.interval_ms)::bigint
+        from unnest(v_before) as b (id)
+        where b.id <> all (array(select k.id::text from eve.jobs k where k.lease_until is not null and k.worker_id = v_last))
+      )
+    );
+  end if;
 end;
 $function$;
 
@@ -3773,7 +3864,7 @@ begin
   ) is not true then
     return null;
   end if;
-  -- A subtransaction: where nothing is booked, the lane is free again.
+  -- A subtransaction, which writes nothing and so costs no number: where nothing is booked, the lane is free again.
   begin
     c := eve.plain_lane(
       v_consumer_id, reserve_plain.request_id, reserve_plain.models, reserve_plain.class, reserve_plain.tokens,
@@ -3785,80 +3876,81 @@ begin
       perform pg_advisory_xact_lock(1163281713, c.lane_id::integer);
     end if;
     v_now := eve.clock_ms();
-    v_began := clock_timestamp();
-    v_batch := (c.class = 'batch')::integer;
-    v_bucket_ms := (v_now + c.bucket_ms - 1) / c.bucket_ms * c.bucket_ms;
-    with lane as (
-      -- Everything that has to be true for it to start now, and all that it changes, as eve.with_start has it.
-      update eve.lanes l
-      set interactive_tail_ms = case v_batch when 0 then v_now else l.interactive_tail_ms end,
-        batch_start_ms = case v_batch when 1 then v_now else l.batch_start_ms end,
-        pace_ms = case when c.paced then eve.next_pace(greatest(l.pace_ms, c.pace_ms), v_now, c.step_ms) else l.pace_ms end,
-        token_pace_ms = case
-          when c.paced then eve.next_pace(greatest(l.token_pace_ms, c.token_pace_ms), v_now, c.token_ms * c.booked, 3)
-          else l.token_pace_ms
-        end,
-        day_starts = l.day_starts + 1,
-        day_batch_starts = l.day_batch_starts + v_batch,
-        span_number = v_now >> 16,
-        span_starts = case l.span_number when v_now >> 16 then l.span_starts else 0 end + 1,
-        span_tokens = case l.span_number when v_now >> 16 then l.span_tokens else 0 end + c.booked,
-        previous_span_starts = case (v_now >> 16) - l.span_number when 0 then l.previous_span_starts when 1 then l.span_starts else 0 end,
-        previous_span_tokens = case (v_now >> 16) - l.span_number when 0 then l.previous_span_tokens when 1 then l.span_tokens else 0 end,
-        turns = l.turns + 1,
-        next_lease_ms = least(l.next_lease_ms, v_now + reserve_plain.lease_ms)
+    -- All that has to be true for it to start now. Nobody else books on it from here on; a settlement may change it, as for eve.book.
+    if not exists (
+      select
+      from eve.lanes l
       where l.id = c.lane_id
         -- What was seen when the lane was chosen still holds, nearly: or all who were held up since would load the same one.
-        and (c.lanes = 1 or l.turns <= c.turns + 3)
-        and l.interactive_tail_ms <= v_now and l.span_number <= v_now >> 16 and l.blocked_until is null and c.stale_ms > v_now
+        and (c.lanes = 1 or l.turns <= c.turns + 3) and l.interactive_tail_ms <= v_now
+        and l.span_number <= v_now >> 16 and l.blocked_until is null and c.stale_ms > v_now
         -- The day of the booking before, but for the guard at both of its ends.
         and l.day_ends_ms > v_now + (c.limits).guard_ms and l.day_ends_ms <= v_now + 90000000
         and (l.day_ends_ms - v_now <= 82000000 or eve.next_pacific_midnight(v_now - (c.limits).guard_ms) = l.day_ends_ms)
         and ((c.limits).rpd is null or eve.day_left(l, c.limits, c.class, c.contended, v_now, l.day_ends_ms) >= 1)
         and eve.has_room(l, c.limits, c.class, c.contended, 1, c.booked, v_now)
-      returning l.day_ends_ms, l.day_starts, l.day_batch_starts, l.next_lease_ms, l.turns - 1 as turn,
-        l.span_starts + l.previous_span_starts as span_starts, l.span_tokens + l.previous_span_tokens as span_tokens
-    ),
-    -- Nobody else adds buckets to the lane now. `on conflict` writes a fifth more to the log, for every call.
-    bucket as (
-      insert into eve.lane_buckets (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
-      select c.lane_id, v_bucket_ms, 1, c.booked, v_batch, v_batch * c.booked
-      from lane
-      where not exists (select from eve.lane_buckets b where b.lane_id = c.lane_id and b.at_ms = v_bucket_ms)
-      returning true as is_new
-    ),
-    request as (
-      insert into eve.inflight (
-        request_no, consumer_id, request_id, class, endpoint, requested_model, model, attempt, state, lane_id, key_id, start_ms,
-        bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata, request_hash, call_id
-      )
-      select nextval('eve.request_no'), v_consumer_id, reserve_plain.request_id, c.class, reserve_plain.endpoint,
-        reserve_plain.models[1], c.served, 1, 'reserved', c.lane_id, c.key_ids[1 + lane.turn % cardinality(c.key_ids)], v_now,
-        v_bucket_ms, lane.day_ends_ms, c.booked, reserve_plain.tokens,
-        to_timestamp((v_now + reserve_plain.lease_ms) / 1000::double precision), to_timestamp(v_now / 1000::double precision), 0,
-        reserve_plain.trace_id, coalesce(reserve_plain.metadata, '{}'), reserve_plain.request_hash, reserve_plain.call_id
-      from lane
-      returning request_no
-    )
-    select lane.*, request.request_no, (select bucket.is_new from bucket) as has_new_bucket, recent.starts, recent.tokens
-    into v_booked
-    from lane
-    cross join request
-    left join lateral (
-      -- What is left of a small lane is said exactly; this start is not among them yet. On a fast one two spans are close enough.
-      select coalesce(sum(b.starts), 0) + 1 as starts, coalesce(sum(b.tokens), 0) + c.booked as tokens
-      from eve.lane_buckets b
-      where (c.limits).rpm <= 600 and b.lane_id = c.lane_id and b.at_ms > v_now - 60000 - (c.limits).guard_ms and b.at_ms <= v_now
-      having (c.limits).rpm <= 600
-    ) recent on true;
-    -- Or it was held up: somebody had the row meanwhile, and v_now has passed.
-    if v_booked.request_no is null or clock_timestamp() - v_began > interval '100 milliseconds' then
+    ) then
       raise exception 'release the lane' using errcode = 'EV001';
     end if;
   exception
     when sqlstate 'EV001' then
       return null;
   end;
+  v_began := clock_timestamp();
+  v_batch := (c.class = 'batch')::integer;
+  v_bucket_ms := (v_now + c.bucket_ms - 1) / c.bucket_ms * c.bucket_ms;
+  with lane as (
+    -- All that it changes, as eve.with_start has it.
+    update eve.lanes l
+    set interactive_tail_ms = case v_batch when 0 then v_now else l.interactive_tail_ms end,
+      batch_start_ms = case v_batch when 1 then v_now else l.batch_start_ms end,
+      pace_ms = case when c.paced then eve.next_pace(greatest(l.pace_ms, c.pace_ms), v_now, c.step_ms) else l.pace_ms end,
+      token_pace_ms = case
+        when c.paced then eve.next_pace(greatest(l.token_pace_ms, c.token_pace_ms), v_now, c.token_ms * c.booked, 3)
+        else l.token_pace_ms
+      end,
+      day_starts = l.day_starts + 1, day_batch_starts = l.day_batch_starts + v_batch, span_number = v_now >> 16,
+      span_starts = case l.span_number when v_now >> 16 then l.span_starts else 0 end + 1,
+      span_tokens = case l.span_number when v_now >> 16 then l.span_tokens else 0 end + c.booked,
+      previous_span_starts = case (v_now >> 16) - l.span_number when 0 then l.previous_span_starts when 1 then l.span_starts else 0 end,
+      previous_span_tokens = case (v_now >> 16) - l.span_number when 0 then l.previous_span_tokens when 1 then l.span_tokens else 0 end,
+      turns = l.turns + 1, next_lease_ms = least(l.next_lease_ms, v_now + reserve_plain.lease_ms)
+    where l.id = c.lane_id
+    returning l.day_ends_ms, l.day_starts, l.day_batch_starts, l.next_lease_ms, l.turns - 1 as turn,
+      l.span_starts + l.previous_span_starts as span_starts, l.span_tokens + l.previous_span_tokens as span_tokens
+  ),
+  -- Nobody else adds buckets to the lane now. `on conflict` writes a fifth more to the log, for every call.
+  bucket as (
+    insert into eve.lane_buckets (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
+    select c.lane_id, v_bucket_ms, 1, c.booked, v_batch, v_batch * c.booked
+    from lane
+    where not exists (select from eve.lane_buckets b where b.lane_id = c.lane_id and b.at_ms = v_bucket_ms)
+    returning true as is_new
+  ),
+  request as (
+    insert into eve.inflight (
+      request_no, consumer_id, request_id, class, endpoint, requested_model, model, attempt, state, lane_id, key_id, start_ms,
+      bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata, request_hash, call_id
+    )
+    select nextval('eve.request_no'), v_consumer_id, reserve_plain.request_id, c.class, reserve_plain.endpoint,
+      reserve_plain.models[1], c.served, 1, 'reserved', c.lane_id, c.key_ids[1 + lane.turn % cardinality(c.key_ids)], v_now,
+      v_bucket_ms, lane.day_ends_ms, c.booked, reserve_plain.tokens,
+      to_timestamp((v_now + reserve_plain.lease_ms) / 1000::double precision), to_timestamp(v_now / 1000::double precision), 0,
+      reserve_plain.trace_id, coalesce(reserve_plain.metadata, '{}'), reserve_plain.request_hash, reserve_plain.call_id
+    from lane
+    returning request_no
+  )
+  select lane.*, request.request_no, (select bucket.is_new from bucket) as has_new_bucket, recent.starts, recent.tokens
+  into v_booked
+  from lane
+  cross join request
+  left join lateral (
+    -- What is left of a small lane is said exactly; this start is not among them yet. On a fast one two spans are close enough.
+    select coalesce(sum(b.starts), 0) + 1 as starts, coalesce(sum(b.tokens), 0) + c.booked as tokens
+    from eve.lane_buckets b
+    where (c.limits).rpm <= 600 and b.lane_id = c.lane_id and b.at_ms > v_now - 60000 - (c.limits).guard_ms and b.at_ms <= v_now
+    having (c.limits).rpm <= 600
+  ) recent on true;
   -- With everything in hand, since that may have been waited for.
   if clock_timestamp() > reserve_plain.deadline then
     perform eve.stop_when_late(reserve_plain.deadline);
@@ -3877,8 +3969,8 @@ begin
     perform eve.release_expired(c.lane_id, v_now, v_now + reserve_plain.lease_ms);
   end if;
   return eve.granted(
-    c.answers[1 + v_booked.turn % cardinality(c.key_ids)], v_booked.request_no, 1, c.class, c.capture, c.booked, 0, v_now,
-    reserve_plain.lease_ms,
+    c.answers[1 + v_booked.turn % cardinality(c.key_ids)], v_booked.request_no, 1, c.class, c.capture, c.booked,
+    -eve.held_up_ms(v_began), v_now, reserve_plain.lease_ms,
     eve.limits_json(
       c.limits, coalesce(v_booked.starts, v_booked.span_starts)::bigint, coalesce(v_booked.tokens, v_booked.span_tokens)::bigint,
       least(
@@ -4039,7 +4131,7 @@ begin
       coalesce((place).day_ends_ms, 0), (place).tokens, (call).tokens, coalesce((place).output_tokens, 0),
       case when v_state = 'waiting' then note_attempt.queued_ms end,
       (call).exclude_keys = '{}' and (place).bound is not true, v_lease,
-      to_timestamp(note_attempt.now_ms / 1000.0), coalesce((place).wait_ms, 0), (call).trace_id,
+      to_timestamp(note_attempt.now_ms / 1000.0), greatest((place).wait_ms, 0), (call).trace_id,
       coalesce((call).metadata, '{}'), (call).request_hash, (call).call_id
     )
     returning request_no into v_request_no;
@@ -4059,7 +4151,7 @@ begin
       wait_ms = case
         when i.state = 'between' then i.wait_ms
         else greatest(i.wait_ms - (i.start_ms - note_attempt.now_ms), 0)
-      end + coalesce((place).wait_ms, 0)
+      end + greatest((place).wait_ms, 0)
     where i.request_no = v_request_no;
   end if;
   return v_request_no;
@@ -4748,6 +4840,19 @@ begin
   v_ended.total_tokens := (before).total_tokens;
   v_ended.finish_reason := (before).finish_reason;
   return v_ended;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.waited_ms(booked_ms bigint, received_at timestamp with time zone, until timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+begin
+  return least(
+    waited_ms.booked_ms, greatest(floor(extract(epoch from waited_ms.until - waited_ms.received_at) * 1000)::bigint, 0)
+  );
 end;
 $function$;
 
@@ -5786,6 +5891,15 @@ begin
   end if;
   return v_consumer;
 end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.default_tenant()
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select t.id from eve.tenants t where t.is_default;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.consumer_json(consumer eve.consumers)
@@ -11711,6 +11825,15 @@ end;
 $function$;
 comment on function public.eve_job_begin is 'Writes a provider''s job down before it is submitted, so that nothing that was paid for is lost.';
 
+CREATE OR REPLACE FUNCTION eve.job_json(job eve.jobs)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select to_jsonb(job) - '{body,body_media,request_hash,request_key,lease_token,queue_id,owner_id}'::text[];
+$function$;
+
 CREATE OR REPLACE FUNCTION public.eve_job_note(id uuid, state text, upstream_id text DEFAULT NULL::text, result jsonb DEFAULT NULL::jsonb, error_code text DEFAULT NULL::text, error_detail text DEFAULT NULL::text, expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, mime_type text DEFAULT NULL::text, content_base64 text DEFAULT NULL::text)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -11804,18 +11927,20 @@ begin
   get diagnostics v_files = row_count;
   delete from eve.jobs j where j.kind = 'provider_job' and j.submitted_at < now() - interval '90 days';
   get diagnostics v_jobs = row_count;
-  -- What was kept for jobs that never came, or were deleted while their worker kept it.
-  perform eve.jobs_media_release(
-    array(
-      select r.ref_id
-      from eve.media_references r
-      where r.ref_kind = 'job' and r.created_at <= eve.clock() - interval '1 day'
-        and not exists (
-          select from eve.jobs j where j.id = case when r.ref_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then r.ref_id::uuid end
-        )
-      limit 1000
-    )
-  );
+  -- What was kept for jobs that never came, or were deleted while their worker kept it. After the way down there is no media.
+  if to_regprocedure('eve.jobs_media_release(text[])') is not null then
+    perform eve.jobs_media_release(
+      array(
+        select r.ref_id
+        from eve.media_references r
+        where r.ref_kind = 'job' and r.created_at <= eve.clock() - interval '1 day'
+          and not exists (
+            select from eve.jobs j where j.id = case when r.ref_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then r.ref_id::uuid end
+          )
+        limit 1000
+      )
+    );
+  end if;
   return jsonb_build_object('lost', v_lost, 'files', v_files, 'jobs', v_jobs);
 end;
 $function$;
@@ -11855,6 +11980,18 @@ $eve$
 $command$,
       (operation).name
     ), E'\n')
+  end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.function_address(project_url text, path text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO ''
+AS $function$
+  select case
+    when function_address.project_url like '%/functions/v1/%' then function_address.project_url || function_address.path
+    else rtrim(function_address.project_url, '/') || '/functions/v1/' || function_address.path
   end;
 $function$;
 
@@ -11961,31 +12098,38 @@ begin
   if v_operation.last_status = 'failed' and v_operation.last_completed_at <= v_now - v_fresh then
     return true;
   end if;
-  return case v_operation.name
-    when 'alerts' then eve.alerts_are_due(v_operation, v_now)
-    when 'key_health' then exists (
-      select
-      from jsonb_to_recordset(public.eve_key_checks()) as k (id uuid)
-      left join eve.key_checks c on c.key_id = k.id
-      where coalesce(greatest(c.checked_at, case c.outcome when 'works' then c.models_listed_at end), '-infinity') <= v_now - v_fresh
-    )
-    when 'models_sync' then exists (
-      select from jsonb_to_recordset(public.eve_key_checks()) as k (is_active boolean) where k.is_active
-    )
-    -- Once, for stages that the environment sets up; then for those that are set up, and for files that are to be deleted.
-    when 'providers_sync' then v_operation.last_started_at is null
-      or exists (select from public.provider_configs)
-      or exists (select from eve.jobs)
-    when 'events' then eve.next_delivery_ms(
-      -- What the graph takes has operations of its own.
-      array(select distinct c.kind from eve.event_consumers c where c.kind not like 'graph%')
-    ) < 60000
-    when 'neo4j' then eve.graph_sink_is_due('neo4j')
-    when 'traces' then eve.traces_are_due()
-    when 'media' then eve.media_is_due('media')
-    when 'media_reconcile' then eve.media_is_due('media_reconcile')
-    else true
-  end;
+  -- A statement each, since a part of the gateway that is not there, or has gone its way down, has not its function either.
+  case v_operation.name
+    when 'alerts' then
+      return eve.alerts_are_due(v_operation, v_now);
+    when 'key_health' then
+      return exists (
+        select
+        from jsonb_to_recordset(public.eve_key_checks()) as k (id uuid)
+        left join eve.key_checks c on c.key_id = k.id
+        where coalesce(greatest(c.checked_at, case c.outcome when 'works' then c.models_listed_at end), '-infinity') <= v_now - v_fresh
+      );
+    when 'models_sync' then
+      return exists (select from jsonb_to_recordset(public.eve_key_checks()) as k (is_active boolean) where k.is_active);
+    when 'providers_sync' then
+      -- Once, for stages that the environment sets up; then for those that are set up, and for files that are to be deleted.
+      return v_operation.last_started_at is null
+        or exists (select from public.provider_configs)
+        or exists (select from eve.jobs);
+    when 'events' then
+      return eve.next_delivery_ms(
+        -- What the graph takes has operations of its own.
+        array(select distinct c.kind from eve.event_consumers c where c.kind not like 'graph%')
+      ) < 60000;
+    when 'neo4j' then
+      return eve.graph_sink_is_due('neo4j');
+    when 'traces' then
+      return eve.traces_are_due();
+    when 'media', 'media_reconcile' then
+      return eve.media_is_due(v_operation.name);
+    else
+      return true;
+  end case;
 end;
 $function$;
 
@@ -12224,26 +12368,6 @@ comment on function eve.return_table is 'Drops a table that the gateway made; ta
 
 -- tenants -------------------------------------------------------------------------------------------------------------
 
-create table eve.tenants (
-  id text not null,
-  name text,
-  is_default boolean not null default false,
-  storage_limit_bytes bigint,
-  is_named_by_env boolean not null default false,
-  created_at timestamp with time zone not null default now(),
-  constraint tenants_id_form CHECK ((id ~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$'::text)),
-  constraint tenants_name_length CHECK ((length(name) <= 200)),
-  constraint tenants_pkey PRIMARY KEY (id),
-  constraint tenants_storage_limit_positive CHECK ((storage_limit_bytes >= 0))
-);
-alter table eve.tenants enable row level security;
-CREATE UNIQUE INDEX tenants_is_default_key ON eve.tenants USING btree (is_default) WHERE is_default;
-CREATE TRIGGER eve_media_counter_of_tenant AFTER INSERT ON eve.tenants FOR EACH ROW EXECUTE FUNCTION eve.media_counter_of_tenant(); -- enabled
-comment on table eve.tenants is 'Whose things are kept apart from others''.';
-comment on column eve.tenants.is_default is 'Whose a thing is when nobody says: one row.';
-comment on column eve.tenants.storage_limit_bytes is 'Bytes of media it may keep; null: the limit tenant of eve.media_limits.';
-comment on column eve.tenants.is_named_by_env is 'Whether S3_DEFAULT_TENANT_ID named it when the function api ran last.';
-
 create table eve.tenant_members (
   tenant_id text not null,
   user_id uuid not null,
@@ -12267,15 +12391,6 @@ AS $function$
       'retry_after_ms', refused.retry_after_ms
     )
   );
-$function$;
-
-CREATE OR REPLACE FUNCTION eve.default_tenant()
- RETURNS text
- LANGUAGE sql
- STABLE
- SET search_path TO ''
-AS $function$
-  select t.id from eve.tenants t where t.is_default;
 $function$;
 
 CREATE OR REPLACE FUNCTION eve.refusal_of_consumer(consumer eve.consumers, token_id uuid, scope text)
@@ -14643,20 +14758,6 @@ end;
 $function$;
 comment on function public.eve_storage_growth is 'Files that are there, by the day on which they came; for the project alone.';
 
--- function_addresses --------------------------------------------------------------------------------------------------
-
-CREATE OR REPLACE FUNCTION eve.function_address(project_url text, path text)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE
- SET search_path TO ''
-AS $function$
-  select case
-    when function_address.project_url like '%/functions/v1/%' then function_address.project_url || function_address.path
-    else rtrim(function_address.project_url, '/') || '/functions/v1/' || function_address.path
-  end;
-$function$;
-
 -- job_tables ----------------------------------------------------------------------------------------------------------
 
 create table eve.job_kinds (
@@ -15385,15 +15486,6 @@ comment on function public.eve_jobs_release is 'Gives jobs back unspent: they ke
 
 -- job_reading ---------------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION eve.job_json(job eve.jobs)
- RETURNS jsonb
- LANGUAGE sql
- IMMUTABLE
- SET search_path TO ''
-AS $function$
-  select to_jsonb(job) - '{body,body_media,request_hash,request_key,lease_token,queue_id,owner_id}'::text[];
-$function$;
-
 CREATE OR REPLACE FUNCTION public.eve_jobs(consumer_id uuid DEFAULT NULL::uuid, token_id uuid DEFAULT NULL::uuid, states text[] DEFAULT NULL::text[], kinds text[] DEFAULT NULL::text[], batch_id uuid DEFAULT NULL::uuid, before bigint DEFAULT NULL::bigint, at_most integer DEFAULT 50)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -15919,25 +16011,6 @@ begin
 end;
 $function$;
 comment on function public.eve_job_metrics is 'Gauges of jobs, in the form of eve_metrics.';
-
--- late_batch ----------------------------------------------------------------------------------------------------------
-
-CREATE OR REPLACE FUNCTION eve.job_worker(request_id text)
- RETURNS uuid
- LANGUAGE plpgsql
- STABLE
- SET search_path TO ''
-AS $function$
-begin
-  return (
-    select j.worker_id
-    from eve.jobs j
-    where j.id = case
-      when job_worker.request_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}($|\.)' then left(job_worker.request_id, 36)::uuid
-    end
-  );
-end;
-$function$;
 
 -- event_tables --------------------------------------------------------------------------------------------------------
 
@@ -25859,20 +25932,6 @@ comment on function public.eve_cached_content_change is 'Notes that a cached con
 
 -- figures -------------------------------------------------------------------------------------------------------------
 
-CREATE OR REPLACE FUNCTION eve.waited_ms(booked_ms bigint, received_at timestamp with time zone, until timestamp with time zone)
- RETURNS bigint
- LANGUAGE plpgsql
- IMMUTABLE
- SET search_path TO ''
-AS $function$
-begin
-  return least(
-    waited_ms.booked_ms, greatest(floor(extract(epoch from waited_ms.until - waited_ms.received_at) * 1000)::bigint, 0)
-  );
-end;
-$function$;
-comment on function eve.waited_ms is 'Milliseconds that a request has waited by an instant, of those that its starts were booked ahead.';
-
 CREATE OR REPLACE FUNCTION public.eve_request_log(consumer text DEFAULT NULL::text, model text DEFAULT NULL::text, key text DEFAULT NULL::text, error_code text DEFAULT NULL::text, since timestamp with time zone DEFAULT NULL::timestamp with time zone, until timestamp with time zone DEFAULT NULL::timestamp with time zone, before text DEFAULT NULL::text, at_most integer DEFAULT 50)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -26084,42 +26143,6 @@ $function$;
 comment on function public.eve_tenant_change_seen is 'Changes a tenant, if the fields that were seen are as they were.';
 
 -- stored_keys ---------------------------------------------------------------------------------------------------------
-
-create table eve.stored_keys (
-  id uuid not null default gen_random_uuid(),
-  key_id uuid not null,
-  api_key_encrypted text not null,
-  fingerprint text not null,
-  last_four text not null,
-  entered_by text not null,
-  entered_at timestamp with time zone not null default now(),
-  constraint stored_keys_entered_by_length CHECK (((char_length(entered_by) >= 1) AND (char_length(entered_by) <= 320))),
-  constraint stored_keys_fingerprint_form CHECK ((fingerprint ~ '^[0-9a-f]{32}$'::text)),
-  constraint stored_keys_key_encrypted CHECK (((api_key_encrypted ~ '^gAAAA[A-Za-z0-9_-]+={0,2}$'::text) AND (octet_length(api_key_encrypted) <= 20000))),
-  constraint stored_keys_key_id_key UNIQUE (key_id),
-  constraint stored_keys_last_four_length CHECK ((char_length(last_four) <= 4)),
-  constraint stored_keys_pkey PRIMARY KEY (id)
-);
-alter table eve.stored_keys enable row level security;
-comment on table eve.stored_keys is 'Secrets of keys of the pool that were entered in the console or at the command line.';
-comment on column eve.stored_keys.key_id is 'Of google_ai_api_keys, whose env_var_name is stored: and the id here. No foreign key: that table may be somebody''s own.';
-comment on column eve.stored_keys.api_key_encrypted is 'A Fernet token, its key derived from ADMIN_SECRET_KEY.';
-comment on column eve.stored_keys.fingerprint is 'The first 32 hexadecimal digits of the key''s SHA-256: tells keys apart.';
-comment on column eve.stored_keys.entered_by is 'The e-mail address of an administrator, or what stands for the project''s own key.';
-
-CREATE OR REPLACE FUNCTION eve.forget_stored_key()
- RETURNS trigger
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO ''
-AS $function$
-begin
-  delete from eve.stored_keys s
-  where s.key_id = old.id and (tg_op = 'DELETE' or 'stored:' || s.id is distinct from new.env_var_name);
-  return null;
-end;
-$function$;
-comment on function eve.forget_stored_key is 'Deletes the stored secret of a key that is deleted, or has another source.';
 
 CREATE OR REPLACE FUNCTION eve.store_key(key_id uuid, secret jsonb, actor text)
  RETURNS text

@@ -248,7 +248,7 @@ async function runAttempt<Value>(
     deadline,
     emit,
   );
-  run.waitedMs += grant.waitMs;
+  run.waitedMs += Math.max(grant.waitMs, 0);
   if (outcome.kind === "too_late") {
     dependencies.log("warn", "start_too_late", {
       request_id: task.asked.id,

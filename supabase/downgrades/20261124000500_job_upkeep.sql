@@ -32,37 +32,3 @@ drop function public.eve_jobs_worker_begin(uuid, text, integer);
 drop function public.eve_jobs_worker_end(uuid);
 
 drop function eve.jobs_media_went();
-
-comment on column eve.operations.schedule is 'When, as five fields of cron, in UTC; null: only when asked for. A change takes effect with public.eve_schedule().';
-CREATE OR REPLACE FUNCTION eve.job_command(operation eve.operations)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE
- SET search_path TO ''
-AS $function$
-  select case (operation).runs_in
-    when 'http' then format('select eve.ask_operation(%L)', (operation).name)
-    else btrim(format(
-      $command$
-do $eve$
-declare
-  v_run constant bigint := (eve.begin_run(%1$L, 'cron') ->> 'run_id')::bigint;
-  v_step jsonb;
-begin
-  commit;
-  while v_run is not null loop
-    v_step := eve.step_run(v_run);
-    commit;
-    exit when (v_step ->> 'done')::boolean;
-    perform pg_sleep((v_step ->> 'pause_ms')::double precision / 1000);
-  end loop;
-  if v_step ->> 'status' = 'failed' then
-    raise exception '%1$s failed: %%', v_step ->> 'error' using errcode = 'EV500';
-  end if;
-end
-$eve$
-$command$,
-      (operation).name
-    ), E'\n')
-  end;
-$function$;

@@ -5,6 +5,26 @@
 
 set local lock_timeout = '10s';
 
+create table if not exists eve.tenants (
+  id text primary key,
+  name text,
+  is_default boolean not null default false,
+  storage_limit_bytes bigint,
+  is_named_by_env boolean not null default false,
+  created_at timestamptz not null default now(),
+  -- A part of every storage key.
+  constraint tenants_id_form check (id ~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$'),
+  constraint tenants_name_length check (length(name) <= 200),
+  constraint tenants_storage_limit_positive check (storage_limit_bytes >= 0)
+);
+create unique index if not exists tenants_is_default_key on eve.tenants (is_default) where is_default;
+comment on table eve.tenants is 'Whose things are kept apart from others''.';
+comment on column eve.tenants.is_default is 'Whose a thing is when nobody says: one row.';
+comment on column eve.tenants.is_named_by_env is 'Whether S3_DEFAULT_TENANT_ID named it when the function api ran last.';
+comment on column eve.tenants.storage_limit_bytes is 'Bytes of media it may keep; null: the limit tenant of eve.media_limits.';
+insert into eve.tenants (id, is_default) values ('default', not exists (select from eve.tenants t where t.is_default))
+on conflict (id) do nothing;
+
 create table if not exists eve.consumers (
   id uuid primary key default gen_random_uuid(),
   name text not null,
@@ -23,13 +43,16 @@ create table if not exists eve.consumers (
   rpm integer,
   token_ttl_s integer not null default 7200,
   secret_changed_at timestamptz,
+  scopes text[] not null default '{llm}',
+  tenant_id text references eve.tenants (id),
   constraint consumers_name_key unique (name),
   constraint consumers_kind_known check (kind in ('project', 'service', 'notebook')),
   constraint consumers_max_class_known check (max_class in ('interactive', 'batch')),
   constraint consumers_budgets_positive check (requests_per_day >= 0 and tokens_per_day >= 0),
   constraint consumers_key_id_form check (key_id ~ '^[0-9a-f]{16}$'),
   constraint consumers_rpm_positive check (rpm > 0),
-  constraint consumers_token_ttl_range check (token_ttl_s between 60 and 86400)
+  constraint consumers_token_ttl_range check (token_ttl_s between 60 and 86400),
+  constraint consumers_scopes_known check (scopes <@ '{llm,media,chats,vision,intake}' and cardinality(scopes) between 1 and 5)
 );
 comment on table eve.consumers is 'Who calls. A secret is kept as a hash only.';
 comment on column eve.consumers.kind is 'project: the project''s own secret key. service: calls with a key of its own. notebook: exchanges its secret for scoped tokens.';
@@ -37,14 +60,15 @@ comment on column eve.consumers.previous_secret_hash is 'Accepted until previous
 comment on column eve.consumers.requests_per_day is 'Requests a Pacific day, however many attempts each takes; null: no budget.';
 comment on column eve.consumers.capture is 'Whether what it asks and gets is kept; a request may say no. Nothing else allows it.';
 comment on column eve.consumers.models is 'Models it may call; null: all.';
-alter table eve.consumers add column if not exists scopes text[] not null default '{llm}';
 comment on column eve.consumers.scopes is 'What it may use: llm, media, chats, vision, intake.';
+comment on column eve.consumers.tenant_id is 'Whose it is; null: the default tenant''s.';
 comment on column eve.consumers.max_class is 'The highest traffic class it gets; batch turns its interactive requests into batch.';
 comment on column eve.consumers.tokens_per_day is 'Input and output tokens a Pacific day; null: no budget.';
 insert into eve.consumers (id, name, kind)
 values ('00000000-0000-0000-0000-000000000000', 'project', 'project')
 on conflict do nothing;
 create unique index if not exists consumers_key_id_key on eve.consumers (key_id);
+create index if not exists consumers_tenant_id_idx on eve.consumers (tenant_id);
 comment on column eve.consumers.key_id is 'The public part of its secret, by which it is found.';
 comment on column eve.consumers.secret_hash is 'SHA-256, in hex, over the proof of the secret (see eve.secret_hash).';
 comment on column eve.consumers.previous_secret_until is 'After a rotation the secret before it is valid until then.';
@@ -77,12 +101,12 @@ create table if not exists eve.scoped_tokens (
   address text,
   issued_for text,
   revoked_reason text,
+  scopes text[],
   constraint scoped_tokens_class_known check (class in ('interactive', 'batch')),
   constraint scoped_tokens_budgets_positive check (requests_budget >= 0 and tokens_budget >= 0)
 ) with (fillfactor = 50);
 create index if not exists scoped_tokens_consumer_id_idx on eve.scoped_tokens (consumer_id);
 comment on table eve.scoped_tokens is 'Short-lived tokens of notebooks: the id is the token''s jti. The token itself is kept nowhere.';
-alter table eve.scoped_tokens add column if not exists scopes text[];
 comment on column eve.scoped_tokens.scopes is 'Of its consumer''s scopes those that it carries; null, in tokens from before there were scopes: llm.';
 comment on column eve.scoped_tokens.models is 'Models it may be used for, of those its consumer may call; null: all of those.';
 comment on column eve.scoped_tokens.requests_budget is 'Requests in its whole life; tokens_budget: input and output tokens. Null: no budget.';

@@ -38,7 +38,7 @@ create table if not exists eve.operations (
 create unique index if not exists operations_run_id_key on eve.operations (run_id);
 comment on table eve.operations is 'What maintenance does, how often, and where it stands. The history is in public.google_ai_maintenance_log.';
 comment on column eve.operations.runs_in is 'sql: cron runs it in the database. http: cron asks the function maintenance for it.';
-comment on column eve.operations.schedule is 'When, as five fields of cron, in UTC; null: only when asked for. A change takes effect with public.eve_schedule().';
+comment on column eve.operations.schedule is 'When: five fields of cron, in UTC, or so many seconds (5 seconds); null: only when asked for. A change takes effect with public.eve_schedule().';
 comment on column eve.operations.time_limit_ms is 'A run ends in order after so many milliseconds, and the next one goes on: 1000 to 120000.';
 comment on column eve.operations.run_id is 'The run that is on; null: none. What follows up to state is about that run.';
 comment on column eve.operations.log_id is 'Its row in public.google_ai_maintenance_log.';
@@ -66,14 +66,17 @@ create table if not exists eve.retention (
   keep interval,
   at_least interval not null,
   batch_rows integer not null default 2000,
+  batch_function text,
   description text not null,
   constraint retention_keeps_what_still_counts check (keep >= at_least),
-  constraint retention_batch_rows_range check (batch_rows between 100 and 50000)
+  constraint retention_batch_rows_range check (batch_rows between 100 and 50000),
+  constraint retention_batch_function_form check (batch_function ~ '^retention_of_[a-z_]{1,40}$')
 );
 comment on table eve.retention is 'How long each table keeps its rows. A change takes effect with the next run.';
 comment on column eve.retention.keep is 'Older rows are deleted; null: none ever is.';
 comment on column eve.retention.at_least is 'Within this age a row may still count towards a limit, a budget, a running request or a sum.';
 comment on column eve.retention.batch_rows is 'Rows looked at in one transaction: 100 to 50000.';
+comment on column eve.retention.batch_function is 'The function of eve that deletes a batch: (relation, table_name, before, at_most, after) gives deleted and next_after. Null: retention_batch knows the table.';
 insert into eve.retention (table_name, keep, at_least, description) values
   ('eve.request_results', '7 days', '1 day', 'Answers kept for repeated request ids.'),
   ('eve.captures', '7 days', '1 minute', 'Prompts and answers kept for debugging.'),
@@ -275,7 +278,7 @@ comment on column eve.alert_kinds.title is 'The headline of a message.';
 comment on column eve.alert_kinds.advice is 'What to do about it.';
 insert into eve.alert_kinds (kind, title, advice) values
   ('key_disabled', 'Key not used', 'Look up the reason in docs/alerts.md. A new secret puts it into use again by itself (keys set); the same one, once it is repaired, wants keys enable. To keep it off for good: keys disable.'),
-  ('secret_missing', 'Secret missing', 'Set the secret that the key''s env_var_name names, or correct the name. The key is used again by itself once the secret is there.'),
+  ('secret_missing', 'Secret missing', 'Set the secret that the key''s env_var_name names, or correct the name. A key that is stored here wants the ADMIN_SECRET_KEY that it was stored with; or enter it again. It is used again by itself.'),
   ('model_unavailable', 'Model not offered to a key', 'Enable the model or its quota in the key''s project, then delete the row in eve.key_model_blocks.'),
   ('lane_exhausted', 'Day''s quota used up early', 'Use another model until midnight in Los Angeles, add a quota project, or give the consumers daily budgets.'),
   ('refusals_high', 'Many refusals', 'See which limit refuses, in eve.refusals or on the dashboard; let callers wait instead of asking again, or add quota.'),

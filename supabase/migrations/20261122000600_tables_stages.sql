@@ -159,36 +159,105 @@ comment on column eve.provider_history.event is 'model_vanished: the gateway too
 
 create table if not exists eve.jobs (
   id uuid primary key,
-  stage_type text not null,
-  provider_kind text not null,
-  model text not null,
-  key_name text not null,
-  settings jsonb not null default '{}',
+  no bigint generated always as identity,
+  kind text not null,
+  state text not null default 'queued',
   consumer_id uuid,
+  owner_id uuid generated always as (coalesce(consumer_id, '00000000-0000-0000-0000-000000000000')) stored,
+  token_id uuid,
+  models text[],
   request_id text not null,
-  request_no bigint not null,
-  state text not null default 'submitting',
+  request_key text
+    generated always as (coalesce(consumer_id, '00000000-0000-0000-0000-000000000000')::text || ' ' || request_id) stored,
+  request_hash text,
+  request_no bigint,
+  queue_id bigint,
+  class text,
+  body jsonb,
+  body_media text,
+  body_bytes integer not null default 0,
+  run_at timestamptz,
+  tries integer not null default 0,
+  losses integer not null default 0,
+  worker_id uuid,
+  lease_token uuid,
+  lease_until timestamptz,
+  progress jsonb,
+  stage_type text,
+  provider_kind text,
+  model text,
+  key_name text,
+  settings jsonb not null default '{}',
   upstream_id text,
   result jsonb,
+  result_media text,
   error_code text,
   error_detail text,
   submitted_at timestamptz not null default now(),
+  started_at timestamptz,
   checked_at timestamptz,
   finished_at timestamptz,
   expires_at timestamptz,
-  constraint jobs_state_known check (state in ('submitting', 'running', 'succeeded', 'failed')),
-  constraint jobs_upstream_named check (state <> 'running' or upstream_id is not null),
-  constraint jobs_result_given check (state <> 'succeeded' or result is not null),
-  constraint jobs_error_given check (state <> 'failed' or error_code is not null)
+  batch_id uuid,
+  place integer,
+  custom_id text,
+  webhook_id uuid,
+  constraint jobs_state_known check (state in ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired')),
+  constraint jobs_ended check ((finished_at is not null) = (state not in ('queued', 'running'))),
+  constraint jobs_result_given check (state <> 'succeeded' or result is not null or result_media is not null),
+  constraint jobs_error_given check (state not in ('failed', 'expired') or error_code is not null),
+  constraint jobs_class_known check (class in ('interactive', 'batch')),
+  constraint jobs_queued_whole check (run_at is null or queue_id is not null and class is not null),
+  constraint jobs_waits_in_queue check (state <> 'queued' or run_at is not null),
+  constraint jobs_lease_while_running check ((lease_until is null) = (lease_token is null) and (lease_until is null or state = 'running')),
+  constraint jobs_upstream_whole check (
+    upstream_id is null or stage_type is not null and provider_kind is not null and model is not null and key_name is not null
+  ),
+  constraint jobs_tries_counted check (tries >= 0 and losses >= 0),
+  constraint jobs_progress_size check (length(progress::text) <= 4096),
+  constraint jobs_texts_size check (
+    length(request_id) between 1 and 200 and length(custom_id) between 1 and 512 and length(request_hash) <= 200
+    and length(body_media) <= 200 and length(result_media) <= 200
+  ),
+  constraint jobs_batch_place check ((batch_id is null) = (place is null))
 );
 create index if not exists jobs_submitted_at_idx on eve.jobs (submitted_at);
-comment on table eve.jobs is 'Speech, songs and videos that are being made or have been. It has no foreign keys: it outlives what it names.';
+-- What a claim walks: one queue from its head on. Ended jobs are in none of the first three.
+create index if not exists jobs_queue_idx on eve.jobs (queue_id, run_at, no) where state = 'queued';
+create index if not exists jobs_lease_until_idx on eve.jobs (lease_until) where lease_until is not null;
+create index if not exists jobs_waiting_expires_at_idx on eve.jobs (expires_at) where state in ('queued', 'running');
+create index if not exists jobs_kind_finished_at_idx on eve.jobs (kind, finished_at) where finished_at is not null;
+-- Provider jobs that a call began bear the id of that call, which may come again after some days. One column, so that no plan, whenever it
+-- was made, finds a request_id among all of its owner's jobs by another index.
+create unique index if not exists jobs_request_key_key on eve.jobs (request_key) where run_at is not null;
+create unique index if not exists jobs_batch_id_place_key on eve.jobs (batch_id, place) where batch_id is not null;
+create index if not exists jobs_owner_id_no_idx on eve.jobs (owner_id, no);
+create unique index if not exists jobs_no_key on eve.jobs (no);
+comment on table eve.jobs is 'Work that outlives a call: calls of models that wait, speech, songs and videos that are being made, and what has become of them. But for its kind it has no foreign keys: it outlives what it names.';
+comment on column eve.jobs.no is 'The order in which jobs came.';
+comment on column eve.jobs.queue_id is 'Of eve.job_queues; null: it was begun by a call and never waited.';
+comment on column eve.jobs.token_id is 'The notebook''s token that it was handed in with: it is charged as well.';
+comment on column eve.jobs.models is 'The models that it asks for, or stage:NAME: who may use none of them does not see it.';
+comment on column eve.jobs.request_id is 'Its caller''s own name for it: handed in again, it is the same job. The call''s where a call began it.';
+comment on column eve.jobs.request_key is 'Whose it is and its request_id, in one: unique among those that were handed in.';
+comment on column eve.jobs.request_hash is 'Tells a repetition from another job with the same request_id.';
+comment on column eve.jobs.body is 'What to do: {"path", "body"} of a call. Null: body_media says where it is, or a call did it at once.';
+comment on column eve.jobs.body_media is 'TENANT/SHA256 of a media object of its caller''s tenant, which the job uses (eve.media_references, job); result_media likewise.';
+comment on column eve.jobs.body_bytes is 'Of the body as JSON; it counts towards what its caller may have waiting.';
+comment on column eve.jobs.run_at is 'It is not run before. Null: a call began it at once.';
+comment on column eve.jobs.state is 'queued, running, and how it ended: succeeded, failed, cancelled or expired.';
+comment on column eve.jobs.tries is 'Runs that count: not those that were given back unspent, nor those whose worker died (losses).';
+comment on column eve.jobs.losses is 'How often a worker died with it.';
+comment on column eve.jobs.lease_token is 'Only who shows it may end or give back the job: a worker that wakes up after its lease finds another one, or none.';
+comment on column eve.jobs.lease_until is 'Then its worker is given up for dead.';
+comment on column eve.jobs.progress is 'What the runner says of it: {"done", "total"} or its own words, at most 4,096 characters of JSON.';
+comment on column eve.jobs.result is 'How a call was answered: {"status", "body"}; of a provider job its files, with their addresses and types.';
+comment on column eve.jobs.expires_at is 'Not ended by then, it ends as expired. Of a provider job that has ended: from then on its files may be gone.';
+comment on column eve.jobs.batch_id is 'The batch that it is a line of; place: which, from 0 on; custom_id: the line''s name.';
 comment on column eve.jobs.key_name is 'The env_var_name of the key that submitted it: it is asked about with the same key.';
 comment on column eve.jobs.settings is 'Those of the provider when it was submitted.';
 comment on column eve.jobs.consumer_id is 'Whose it is; null: the project''s own.';
 comment on column eve.jobs.upstream_id is 'By which the provider knows it.';
-comment on column eve.jobs.result is 'Files with their addresses and types.';
-comment on column eve.jobs.expires_at is 'From then on the provider may have deleted the files.';
 
 create table if not exists eve.job_contents (
   job_id uuid primary key references eve.jobs (id) on delete cascade,
@@ -197,3 +266,50 @@ create table if not exists eve.job_contents (
   constraint job_contents_size check (octet_length(content) <= 8388608)
 );
 comment on table eve.job_contents is 'Files of providers that answer with the file itself. At most 8 MiB each.';
+
+-- Keys of the pool that were entered in the console: the secret itself, encrypted, in place of the name of one.
+create table if not exists eve.stored_keys (
+  id uuid primary key default gen_random_uuid(),
+  key_id uuid not null,
+  api_key_encrypted text not null,
+  fingerprint text not null,
+  last_four text not null,
+  entered_by text not null,
+  entered_at timestamptz not null default now(),
+  constraint stored_keys_key_id_key unique (key_id),
+  constraint stored_keys_key_encrypted check (api_key_encrypted ~ '^gAAAA[A-Za-z0-9_-]+={0,2}$' and octet_length(api_key_encrypted) <= 20000),
+  constraint stored_keys_fingerprint_form check (fingerprint ~ '^[0-9a-f]{32}$'),
+  constraint stored_keys_last_four_length check (char_length(last_four) <= 4),
+  constraint stored_keys_entered_by_length check (char_length(entered_by) between 1 and 320)
+);
+comment on table eve.stored_keys is 'Secrets of keys of the pool that were entered in the console or at the command line.';
+comment on column eve.stored_keys.key_id is 'Of google_ai_api_keys, whose env_var_name is stored: and the id here. No foreign key: that table may be somebody''s own.';
+comment on column eve.stored_keys.api_key_encrypted is 'A Fernet token, its key derived from ADMIN_SECRET_KEY.';
+comment on column eve.stored_keys.fingerprint is 'The first 32 hexadecimal digits of the key''s SHA-256: tells keys apart.';
+comment on column eve.stored_keys.entered_by is 'The e-mail address of an administrator, or what stands for the project''s own key.';
+
+-- A secret goes with the row that names it, and with its name.
+create or replace function eve.forget_stored_key()
+returns trigger
+language plpgsql
+-- Whoever may change or delete a key need not be let into schema eve, and its secret must not stay behind.
+security definer
+set search_path = ''
+as $$
+begin
+  delete from eve.stored_keys s
+  where s.key_id = old.id and (tg_op = 'DELETE' or 'stored:' || s.id is distinct from new.env_var_name);
+  return null;
+end;
+$$;
+comment on function eve.forget_stored_key is 'Deletes the stored secret of a key that is deleted, or has another source.';
+create or replace trigger eve_forget_stored_key
+after delete on public.google_ai_api_keys
+for each row
+when (old.env_var_name like 'stored:%')
+execute function eve.forget_stored_key();
+create or replace trigger eve_forget_replaced_key
+after update of env_var_name on public.google_ai_api_keys
+for each row
+when (old.env_var_name like 'stored:%' and new.env_var_name is distinct from old.env_var_name)
+execute function eve.forget_stored_key();

@@ -104,35 +104,6 @@ begin
 end;
 $$;
 
--- Batch that waits for a lane of a model and came earlier: one line for all lanes, since a place that falls free on any of them is
--- for the first; but who waits for the tokens of one lane (not any_lane) is before nobody on the others. Who was to ask more than
--- 1.5 s ago and has not is not waited for. `wait_ms`: for how long to let them go first; `tokens`: what they will take;
--- `bound`: all of them wait for this lane, so when they start on it is known.
-create or replace function eve.queued_before(
-  model text, lane_id bigint, queued_ms bigint, request_no bigint, now_ms bigint, interval_ms double precision,
-  token_ms double precision, out calls bigint, out wait_ms bigint, out tokens bigint, out bound boolean
-)
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  -- Until the start of the last of them; and half of the time that those between will take at most: nobody wakes who sleeps
-  -- too long when places come free sooner, and to ask too early costs a question.
-  select count(*),
-    greatest(
-      max(i.start_ms) - queued_before.now_ms + 20, ceil(0.5 * (count(*) - 1) * queued_before.interval_ms),
-      ceil(0.5 * (sum(i.tokens) - (array_agg(i.tokens order by i.queued_ms, i.request_no))[1]) * queued_before.token_ms), 20
-    )::bigint,
-    sum(i.tokens), bool_and(not i.any_lane)
-  into calls, wait_ms, tokens, bound
-  from eve.inflight i
-  where i.model = queued_before.model and i.state = 'waiting' and i.start_ms > queued_before.now_ms - 1500
-    and (i.any_lane or i.lane_id = queued_before.lane_id)
-    and (i.queued_ms, i.request_no) < (queued_before.queued_ms, coalesce(queued_before.request_no, 9223372036854775807));
-end;
-$$;
-
 -- Nothing depends on a schedule: anyone who books on a lane also closes what expired on it. After the buckets, since closing counts
 -- usage, and settlements take buckets before counters. The lane is the caller's, so no other reservation of it is being made;
 -- the caller's own lease ends at new_lease_ms; its request, if it is one that goes on (`own_request_no`), may have run out while it
@@ -256,6 +227,21 @@ begin
 end;
 $$;
 
+-- How long a booking has stood before a settlement's lock on its lane's row, in milliseconds: its start has passed by so much, and its
+-- caller books it again if that is more than the guard. Nothing, as long as it is within what every statement may take.
+create or replace function eve.held_up_ms(began timestamptz)
+returns bigint
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_held_ms constant bigint := floor(extract(epoch from clock_timestamp() - held_up_ms.began) * 1000)::bigint;
+begin
+  return case when v_held_ms > 100 then v_held_ms else 0 end;
+end;
+$$;
+
 -- How long a consumer has to wait until it may book another start ahead on a lane; null: it may. It has as many starts, or tokens, of
 -- those that are yet to come as one consumer may have: waiting_share_percent of what the lane has in a minute, at least one start. So
 -- nobody who keeps connections open can fill the coming minutes for everybody else. Starts at once do not count, so one that is
@@ -328,6 +314,7 @@ declare
   v_batch constant boolean := book.class = 'batch';
   v_fit record;
   v_paced boolean;
+  v_began timestamptz;
 begin
   -- A subtransaction, which writes nothing and so costs no number: what it has locked is free again where nothing is booked.
   begin
@@ -361,6 +348,7 @@ begin
     when v_batch then book.contended or not eve.may_burst(v_lane, limits, book.tokens, v_now)
     else greatest((pace).pace_ms, (pace).token_pace_ms) > v_now - coalesce((pace).interval_ms, 0)::bigint
   end;
+  v_began := clock_timestamp();
   -- In one statement, with the row as it is by then: settlements may have changed it since. To lock it first writes 54 bytes to the log.
   update eve.lanes l
   set (
@@ -375,6 +363,7 @@ begin
     )
   where l.id = book.lane_id
   returning l.* into v_lane;
+  wait_ms := wait_ms - eve.held_up_ms(v_began);
   turn := v_lane.turns - 1;
   day_ends_ms := v_lane.day_ends_ms;
   bucket_ms := (start_ms + v_width - 1) / v_width * v_width;

@@ -171,7 +171,7 @@ begin
   ) is not true then
     return null;
   end if;
-  -- A subtransaction: where nothing is booked, the lane is free again.
+  -- A subtransaction, which writes nothing and so costs no number: where nothing is booked, the lane is free again.
   begin
     c := eve.plain_lane(
       v_consumer_id, reserve_plain.request_id, reserve_plain.models, reserve_plain.class, reserve_plain.tokens,
@@ -183,80 +183,81 @@ begin
       perform pg_advisory_xact_lock(1163281713, c.lane_id::integer);
     end if;
     v_now := eve.clock_ms();
-    v_began := clock_timestamp();
-    v_batch := (c.class = 'batch')::integer;
-    v_bucket_ms := (v_now + c.bucket_ms - 1) / c.bucket_ms * c.bucket_ms;
-    with lane as (
-      -- Everything that has to be true for it to start now, and all that it changes, as eve.with_start has it.
-      update eve.lanes l
-      set interactive_tail_ms = case v_batch when 0 then v_now else l.interactive_tail_ms end,
-        batch_start_ms = case v_batch when 1 then v_now else l.batch_start_ms end,
-        pace_ms = case when c.paced then eve.next_pace(greatest(l.pace_ms, c.pace_ms), v_now, c.step_ms) else l.pace_ms end,
-        token_pace_ms = case
-          when c.paced then eve.next_pace(greatest(l.token_pace_ms, c.token_pace_ms), v_now, c.token_ms * c.booked, 3)
-          else l.token_pace_ms
-        end,
-        day_starts = l.day_starts + 1,
-        day_batch_starts = l.day_batch_starts + v_batch,
-        span_number = v_now >> 16,
-        span_starts = case l.span_number when v_now >> 16 then l.span_starts else 0 end + 1,
-        span_tokens = case l.span_number when v_now >> 16 then l.span_tokens else 0 end + c.booked,
-        previous_span_starts = case (v_now >> 16) - l.span_number when 0 then l.previous_span_starts when 1 then l.span_starts else 0 end,
-        previous_span_tokens = case (v_now >> 16) - l.span_number when 0 then l.previous_span_tokens when 1 then l.span_tokens else 0 end,
-        turns = l.turns + 1,
-        next_lease_ms = least(l.next_lease_ms, v_now + reserve_plain.lease_ms)
+    -- All that has to be true for it to start now. Nobody else books on it from here on; a settlement may change it, as for eve.book.
+    if not exists (
+      select
+      from eve.lanes l
       where l.id = c.lane_id
         -- What was seen when the lane was chosen still holds, nearly: or all who were held up since would load the same one.
-        and (c.lanes = 1 or l.turns <= c.turns + 3)
-        and l.interactive_tail_ms <= v_now and l.span_number <= v_now >> 16 and l.blocked_until is null and c.stale_ms > v_now
+        and (c.lanes = 1 or l.turns <= c.turns + 3) and l.interactive_tail_ms <= v_now
+        and l.span_number <= v_now >> 16 and l.blocked_until is null and c.stale_ms > v_now
         -- The day of the booking before, but for the guard at both of its ends.
         and l.day_ends_ms > v_now + (c.limits).guard_ms and l.day_ends_ms <= v_now + 90000000
         and (l.day_ends_ms - v_now <= 82000000 or eve.next_pacific_midnight(v_now - (c.limits).guard_ms) = l.day_ends_ms)
         and ((c.limits).rpd is null or eve.day_left(l, c.limits, c.class, c.contended, v_now, l.day_ends_ms) >= 1)
         and eve.has_room(l, c.limits, c.class, c.contended, 1, c.booked, v_now)
-      returning l.day_ends_ms, l.day_starts, l.day_batch_starts, l.next_lease_ms, l.turns - 1 as turn,
-        l.span_starts + l.previous_span_starts as span_starts, l.span_tokens + l.previous_span_tokens as span_tokens
-    ),
-    -- Nobody else adds buckets to the lane now. `on conflict` writes a fifth more to the log, for every call.
-    bucket as (
-      insert into eve.lane_buckets (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
-      select c.lane_id, v_bucket_ms, 1, c.booked, v_batch, v_batch * c.booked
-      from lane
-      where not exists (select from eve.lane_buckets b where b.lane_id = c.lane_id and b.at_ms = v_bucket_ms)
-      returning true as is_new
-    ),
-    request as (
-      insert into eve.inflight (
-        request_no, consumer_id, request_id, class, endpoint, requested_model, model, attempt, state, lane_id, key_id, start_ms,
-        bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata, request_hash, call_id
-      )
-      select nextval('eve.request_no'), v_consumer_id, reserve_plain.request_id, c.class, reserve_plain.endpoint,
-        reserve_plain.models[1], c.served, 1, 'reserved', c.lane_id, c.key_ids[1 + lane.turn % cardinality(c.key_ids)], v_now,
-        v_bucket_ms, lane.day_ends_ms, c.booked, reserve_plain.tokens,
-        to_timestamp((v_now + reserve_plain.lease_ms) / 1000::double precision), to_timestamp(v_now / 1000::double precision), 0,
-        reserve_plain.trace_id, coalesce(reserve_plain.metadata, '{}'), reserve_plain.request_hash, reserve_plain.call_id
-      from lane
-      returning request_no
-    )
-    select lane.*, request.request_no, (select bucket.is_new from bucket) as has_new_bucket, recent.starts, recent.tokens
-    into v_booked
-    from lane
-    cross join request
-    left join lateral (
-      -- What is left of a small lane is said exactly; this start is not among them yet. On a fast one two spans are close enough.
-      select coalesce(sum(b.starts), 0) + 1 as starts, coalesce(sum(b.tokens), 0) + c.booked as tokens
-      from eve.lane_buckets b
-      where (c.limits).rpm <= 600 and b.lane_id = c.lane_id and b.at_ms > v_now - 60000 - (c.limits).guard_ms and b.at_ms <= v_now
-      having (c.limits).rpm <= 600
-    ) recent on true;
-    -- Or it was held up: somebody had the row meanwhile, and v_now has passed.
-    if v_booked.request_no is null or clock_timestamp() - v_began > interval '100 milliseconds' then
+    ) then
       raise exception 'release the lane' using errcode = 'EV001';
     end if;
   exception
     when sqlstate 'EV001' then
       return null;
   end;
+  v_began := clock_timestamp();
+  v_batch := (c.class = 'batch')::integer;
+  v_bucket_ms := (v_now + c.bucket_ms - 1) / c.bucket_ms * c.bucket_ms;
+  with lane as (
+    -- All that it changes, as eve.with_start has it.
+    update eve.lanes l
+    set interactive_tail_ms = case v_batch when 0 then v_now else l.interactive_tail_ms end,
+      batch_start_ms = case v_batch when 1 then v_now else l.batch_start_ms end,
+      pace_ms = case when c.paced then eve.next_pace(greatest(l.pace_ms, c.pace_ms), v_now, c.step_ms) else l.pace_ms end,
+      token_pace_ms = case
+        when c.paced then eve.next_pace(greatest(l.token_pace_ms, c.token_pace_ms), v_now, c.token_ms * c.booked, 3)
+        else l.token_pace_ms
+      end,
+      day_starts = l.day_starts + 1, day_batch_starts = l.day_batch_starts + v_batch, span_number = v_now >> 16,
+      span_starts = case l.span_number when v_now >> 16 then l.span_starts else 0 end + 1,
+      span_tokens = case l.span_number when v_now >> 16 then l.span_tokens else 0 end + c.booked,
+      previous_span_starts = case (v_now >> 16) - l.span_number when 0 then l.previous_span_starts when 1 then l.span_starts else 0 end,
+      previous_span_tokens = case (v_now >> 16) - l.span_number when 0 then l.previous_span_tokens when 1 then l.span_tokens else 0 end,
+      turns = l.turns + 1, next_lease_ms = least(l.next_lease_ms, v_now + reserve_plain.lease_ms)
+    where l.id = c.lane_id
+    returning l.day_ends_ms, l.day_starts, l.day_batch_starts, l.next_lease_ms, l.turns - 1 as turn,
+      l.span_starts + l.previous_span_starts as span_starts, l.span_tokens + l.previous_span_tokens as span_tokens
+  ),
+  -- Nobody else adds buckets to the lane now. `on conflict` writes a fifth more to the log, for every call.
+  bucket as (
+    insert into eve.lane_buckets (lane_id, at_ms, starts, tokens, batch_starts, batch_tokens)
+    select c.lane_id, v_bucket_ms, 1, c.booked, v_batch, v_batch * c.booked
+    from lane
+    where not exists (select from eve.lane_buckets b where b.lane_id = c.lane_id and b.at_ms = v_bucket_ms)
+    returning true as is_new
+  ),
+  request as (
+    insert into eve.inflight (
+      request_no, consumer_id, request_id, class, endpoint, requested_model, model, attempt, state, lane_id, key_id, start_ms,
+      bucket_ms, day_ends_ms, tokens, estimated_tokens, lease_until, received_at, wait_ms, trace_id, metadata, request_hash, call_id
+    )
+    select nextval('eve.request_no'), v_consumer_id, reserve_plain.request_id, c.class, reserve_plain.endpoint,
+      reserve_plain.models[1], c.served, 1, 'reserved', c.lane_id, c.key_ids[1 + lane.turn % cardinality(c.key_ids)], v_now,
+      v_bucket_ms, lane.day_ends_ms, c.booked, reserve_plain.tokens,
+      to_timestamp((v_now + reserve_plain.lease_ms) / 1000::double precision), to_timestamp(v_now / 1000::double precision), 0,
+      reserve_plain.trace_id, coalesce(reserve_plain.metadata, '{}'), reserve_plain.request_hash, reserve_plain.call_id
+    from lane
+    returning request_no
+  )
+  select lane.*, request.request_no, (select bucket.is_new from bucket) as has_new_bucket, recent.starts, recent.tokens
+  into v_booked
+  from lane
+  cross join request
+  left join lateral (
+    -- What is left of a small lane is said exactly; this start is not among them yet. On a fast one two spans are close enough.
+    select coalesce(sum(b.starts), 0) + 1 as starts, coalesce(sum(b.tokens), 0) + c.booked as tokens
+    from eve.lane_buckets b
+    where (c.limits).rpm <= 600 and b.lane_id = c.lane_id and b.at_ms > v_now - 60000 - (c.limits).guard_ms and b.at_ms <= v_now
+    having (c.limits).rpm <= 600
+  ) recent on true;
   -- With everything in hand, since that may have been waited for.
   if clock_timestamp() > reserve_plain.deadline then
     perform eve.stop_when_late(reserve_plain.deadline);
@@ -275,8 +276,8 @@ begin
     perform eve.release_expired(c.lane_id, v_now, v_now + reserve_plain.lease_ms);
   end if;
   return eve.granted(
-    c.answers[1 + v_booked.turn % cardinality(c.key_ids)], v_booked.request_no, 1, c.class, c.capture, c.booked, 0, v_now,
-    reserve_plain.lease_ms,
+    c.answers[1 + v_booked.turn % cardinality(c.key_ids)], v_booked.request_no, 1, c.class, c.capture, c.booked,
+    -eve.held_up_ms(v_began), v_now, reserve_plain.lease_ms,
     eve.limits_json(
       c.limits, coalesce(v_booked.starts, v_booked.span_starts)::bigint, coalesce(v_booked.tokens, v_booked.span_tokens)::bigint,
       least(

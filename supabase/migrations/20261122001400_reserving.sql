@@ -178,7 +178,7 @@ begin
       coalesce((place).day_ends_ms, 0), (place).tokens, (call).tokens, coalesce((place).output_tokens, 0),
       case when v_state = 'waiting' then note_attempt.queued_ms end,
       (call).exclude_keys = '{}' and (place).bound is not true, v_lease,
-      to_timestamp(note_attempt.now_ms / 1000.0), coalesce((place).wait_ms, 0), (call).trace_id,
+      to_timestamp(note_attempt.now_ms / 1000.0), greatest((place).wait_ms, 0), (call).trace_id,
       coalesce((call).metadata, '{}'), (call).request_hash, (call).call_id
     )
     returning request_no into v_request_no;
@@ -198,7 +198,7 @@ begin
       wait_ms = case
         when i.state = 'between' then i.wait_ms
         else greatest(i.wait_ms - (i.start_ms - note_attempt.now_ms), 0)
-      end + coalesce((place).wait_ms, 0)
+      end + greatest((place).wait_ms, 0)
     where i.request_no = v_request_no;
   end if;
   return v_request_no;

@@ -42,7 +42,22 @@ begin
 end;
 $$;
 
--- Moves a request from the running ones to the audit. `ended`: how it ended, and its last attempt.
+-- Milliseconds that a request has waited by an instant, of those that its starts were booked ahead.
+create or replace function eve.waited_ms(booked_ms bigint, received_at timestamptz, until timestamptz)
+returns bigint
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  return least(
+    waited_ms.booked_ms, greatest(floor(extract(epoch from waited_ms.until - waited_ms.received_at) * 1000)::bigint, 0)
+  );
+end;
+$$;
+
+-- Moves a request from the running ones to the audit. `ended`: how it ended, and its last attempt. A caller who leaves before the
+-- start has waited until then, however far ahead the start was booked.
 create or replace function eve.close_request(running eve.inflight, ended eve.requests)
 returns void
 language plpgsql
@@ -60,7 +75,8 @@ begin
     error_detail, finish_reason, trace_id, metadata
   )
   values (
-    (running).request_no, (running).received_at, v_now, (ended).start_ms, (running).wait_ms, (ended).lane_id,
+    (running).request_no, (running).received_at, v_now, (ended).start_ms,
+    eve.waited_ms((running).wait_ms, (running).received_at, v_now), (ended).lane_id,
     (ended).tokens_booked, (ended).output_booked, (ended).input_tokens, (ended).output_tokens, (ended).thoughts_tokens,
     (ended).cached_tokens, (ended).total_tokens, (ended).latency_ms, (running).attempt, (ended).bucket_after_ms, (ended).upstream_status,
     (ended).usage_estimated, (ended).dispatched, (running).consumer_id, (running).key_id, (running).token_id,

@@ -134,6 +134,17 @@ begin
 end;
 $$;
 
+create or replace function eve.default_tenant()
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select t.id from eve.tenants t where t.is_default;
+$$;
+
+-- A consumer as it is shown. Today is Google's day: what has ended in it, by the sums, which eve_rollup brings up to now; and what its
+-- budgets count, which has what runs in it, and nothing of before there was a budget.
 create or replace function eve.consumer_json(consumer eve.consumers)
 returns jsonb
 language sql
@@ -144,6 +155,7 @@ as $$
     'id', (consumer_json.consumer).id, 'name', (consumer_json.consumer).name, 'kind', (consumer_json.consumer).kind,
     'key_id', (consumer_json.consumer).key_id, 'models', (consumer_json.consumer).models,
     'scopes', (consumer_json.consumer).scopes,
+    'tenant_id', coalesce((consumer_json.consumer).tenant_id, eve.default_tenant()),
     'max_class', (consumer_json.consumer).max_class, 'rpm', (consumer_json.consumer).rpm,
     'requests_per_day', (consumer_json.consumer).requests_per_day,
     'tokens_per_day', (consumer_json.consumer).tokens_per_day,
@@ -153,16 +165,23 @@ as $$
     case
       when (consumer_json.consumer).previous_secret_until > eve.clock() then (consumer_json.consumer).previous_secret_until
     end,
-    'requests_today', coalesce(d.requests, 0), 'tokens_today', coalesce(d.tokens, 0),
+    'requests_today', today.requests, 'tokens_today', today.tokens,
+    'requests_of_budget', case when (consumer_json.consumer).requests_per_day is not null then coalesce(d.requests, 0) end,
+    'tokens_of_budget', case when (consumer_json.consumer).tokens_per_day is not null then coalesce(d.tokens, 0) end,
     'live_tokens', (
       select count(*)
       from eve.scoped_tokens t
       where t.consumer_id = (consumer_json.consumer).id and t.revoked_at is null and t.expires_at > eve.clock()
     )
   )
-  from (select) as one
-  left join eve.consumer_days d
-    on d.consumer_id = (consumer_json.consumer).id and d.day = eve.pacific_day(eve.clock_ms());
+  from (select eve.pacific_day(eve.clock_ms()) as day) as now
+  left join eve.consumer_days d on d.consumer_id = (consumer_json.consumer).id and d.day = now.day
+  cross join lateral (
+    select coalesce(sum(u.requests), 0) as requests,
+      coalesce(sum(u.input_tokens + u.output_tokens + u.thoughts_tokens), 0) as tokens
+    from eve.usage_days u
+    where u.day = now.day and u.consumer_id = (consumer_json.consumer).id
+  ) today;
 $$;
 
 create or replace function public.eve_consumer_add(

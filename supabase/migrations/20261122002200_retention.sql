@@ -314,6 +314,12 @@ begin
       v_batch := eve.retention_by_age(v_relation, v_table, v_before, v_trimmed, v_rows, retention_batch.after);
       deleted := v_batch.deleted;
       next_after := v_batch.next_after;
+    when (rule).batch_function is not null then
+      execute format('select * from eve.%I($1, $2, $3, $4, $5)', (rule).batch_function)
+      into v_batch
+      using v_relation, v_table, v_before, v_rows, retention_batch.after;
+      deleted := v_batch.deleted;
+      next_after := v_batch.next_after;
     when v_table = 'eve.issue_windows' then
       delete from eve.issue_windows w
       where w.subject in (

@@ -143,7 +143,15 @@ as $$
   where k.blocked_reason <> 'secret_missing' and (k.is_active is not true or k.blocked_until > eve.clock())
   union all
   select 'secret_missing', k.id::text, 'warning',
-    format('Key %s is not used: there is no secret named %s', coalesce(k.key_alias, k.id::text), coalesce(k.env_var_name, '(env_var_name is empty)')),
+    format(
+      'Key %s is not used: %s', coalesce(k.key_alias, k.id::text),
+      case
+        -- A stage's key is kept encrypted as well.
+        when k.env_var_name ~ '^(stored|stage):'
+          then 'its stored secret cannot be read: ADMIN_SECRET_KEY is not the one that it was stored with, or the secret is gone'
+        else 'there is no secret named ' || coalesce(k.env_var_name, '(env_var_name is empty)')
+      end
+    ),
     jsonb_build_object('key_alias', k.key_alias, 'quota_project', k.quota_project, 'env_var_name', k.env_var_name)
   from public.google_ai_api_keys k
   where k.is_active

@@ -119,7 +119,10 @@ as $$
   select r
   from jsonb_populate_record(
     null::eve.requests,
-    to_jsonb(as_request.running) || jsonb_build_object('state', 'running', 'attempts', (as_request.running).attempt)
+    to_jsonb(as_request.running) || jsonb_build_object(
+      'state', 'running', 'attempts', (as_request.running).attempt,
+      'wait_ms', eve.waited_ms((as_request.running).wait_ms, (as_request.running).received_at, eve.clock())
+    )
   ) r;
 $$;
 
@@ -257,8 +260,12 @@ begin
             'key', coalesce((select k.key_alias from public.google_ai_api_keys k where k.id = a.key_id), a.key_id::text),
             'quota_project', (select l.quota_project from eve.lanes l where l.id = a.lane_id),
             'start_at', to_timestamp(a.start_ms / 1000.0),
-            -- From the time it was asked for, which is the end of the attempt before it.
-            'wait_ms', greatest(a.start_ms - floor(extract(epoch from coalesce(a.before, v_request.received_at)) * 1000)::bigint, 0),
+            -- From the time it was asked for, which is the end of the attempt before it, until its start or its end.
+            'wait_ms', greatest(
+              least(a.start_ms, floor(extract(epoch from a.settled_at) * 1000)::bigint)
+                - floor(extract(epoch from coalesce(a.before, v_request.received_at)) * 1000)::bigint,
+              0
+            ),
             'latency_ms', a.latency_ms, 'settled_at', a.settled_at, 'outcome', a.outcome, 'dispatched', a.dispatched,
             'tokens_booked', a.tokens_booked, 'input_tokens', a.input_tokens, 'output_tokens', a.output_tokens,
             'thoughts_tokens', a.thoughts_tokens, 'cached_tokens', a.cached_tokens, 'total_tokens', a.total_tokens,

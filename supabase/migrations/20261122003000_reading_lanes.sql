@@ -61,14 +61,16 @@ as $$
         when l.day_ends_ms > 0 and eve.next_pacific_midnight(l.day_ends_ms) = clock.midnight_ms then l.next_day_starts
         else 0
       end as day_used,
-      minute.starts as minute_starts, minute.tokens as minute_tokens, line.queued, line.running
+      minute.starts as minute_starts, minute.tokens as minute_tokens, minute.oldest_ms + 60000 + clock.guard_ms as minute_frees_ms,
+      line.queued, line.running
     from pools p
     join public.google_ai_model_limits m on eve.provider_name(m.provider) = p.provider and m.is_active and m.replaced_by is null
     cross join clock
     left join eve.quota_overrides o on o.quota_project = p.quota_key and o.model = m.model
     left join eve.lanes l on l.quota_project = p.quota_key and l.model = m.model
     cross join lateral (
-      select coalesce(sum(b.starts), 0) as starts, coalesce(sum(b.tokens), 0) as tokens
+      select coalesce(sum(b.starts), 0) as starts, coalesce(sum(b.tokens), 0) as tokens,
+        min(b.at_ms) as oldest_ms
       from eve.lane_buckets b
       where b.lane_id = l.id and b.at_ms > clock.ms - 60000 - clock.guard_ms and b.at_ms <= clock.ms
     ) minute
@@ -79,18 +81,29 @@ as $$
       where i.lane_id = l.id and i.state in ('reserved', 'waiting')
     ) line
     where eve_lane_states.model is null or m.model = eve_lane_states.model
+  ), judged as (
+    select s.*,
+      case
+        when s.usable <= 0 then 'no_key'
+        when s.blocked_until is not null then 'paused'
+        when s.rpm = 0 or s.tpm = 0 or s.rpd = 0 then 'no_quota'
+        when s.day_used >= s.rpd then 'day_used_up'
+        when s.minute_starts >= s.rpm or s.minute_tokens >= s.tpm then 'minute_used_up'
+        else 'open'
+      end as state
+    from states s
   )
   select coalesce(
     jsonb_agg(
       jsonb_build_object(
         'quota_project', s.quota_key, 'model', s.model, 'keys', to_jsonb(s.keys),
-        'state', case
-          when s.usable <= 0 then 'no_key'
-          when s.blocked_until is not null then 'paused'
-          when s.rpm = 0 or s.tpm = 0 or s.rpd = 0 then 'no_quota'
-          when s.day_used >= s.rpd then 'day_used_up'
-          when s.minute_starts >= s.rpm or s.minute_tokens >= s.tpm then 'minute_used_up'
-          else 'open'
+        'state', s.state,
+        -- Starts that it could take now; null: without end.
+        'free', case when s.state = 'open' then least(s.rpm - s.minute_starts, s.rpd - s.day_used) else 0 end,
+        'frees_at', case s.state
+          when 'paused' then s.blocked_until
+          when 'day_used_up' then to_timestamp(s.midnight_ms / 1000.0)
+          when 'minute_used_up' then to_timestamp(s.minute_frees_ms / 1000.0)
         end,
         'blocked_until', s.blocked_until, 'blocked_reason', s.blocked_reason,
         'limits_from', case when s.is_override then 'override' else 'model' end,
@@ -106,7 +119,7 @@ as $$
     ),
     '[]'
   )
-  from states s;
+  from judged s;
 $$;
 comment on function public.eve_lane_states is 'Every quota project and model with what is used and left of its minute and its Pacific day now, who waits, and why it is closed if it is. A limit that is null is unlimited.';
 

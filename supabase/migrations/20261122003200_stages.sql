@@ -377,15 +377,20 @@ language sql
 stable
 set search_path = ''
 as $$
-  select (
+  select case when starts_with(eve_stage_credential.name, 'stored:') then (
+    select jsonb_build_object('provider_kind', 'gemini', 'api_key_encrypted', s.api_key_encrypted, 'settings', '{}'::jsonb)
+    from eve.stored_keys s
+    where 'stored:' || s.id = eve_stage_credential.name
+  )
+  else (
     select jsonb_build_object(
       'provider_kind', c.provider_kind, 'api_key_encrypted', c.api_key_encrypted, 'settings', c.settings, 'updated_at', c.updated_at
     )
     from public.provider_configs c
     where 'stage:' || c.stage_type = eve_stage_credential.name
-  );
+  ) end;
 $$;
-comment on function public.eve_stage_credential is 'The encrypted key behind the env_var_name stage:POEM, and the settings that go with it; null if there is none.';
+comment on function public.eve_stage_credential is 'The encrypted key behind the env_var_name stage:POEM or stored:ID, and the settings that go with it; null if there is none.';
 
 -- A key that upstream has refused during a call: its stage says so at once, not when maintenance asks next.
 create or replace function eve.stage_key_refused()

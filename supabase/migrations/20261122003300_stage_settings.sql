@@ -358,6 +358,9 @@ as $$
     union all
     select 'api_keys', k.id::text, k.api_key_encrypted
     from public.api_keys k
+    union all
+    select 'stored_keys', s.id::text, s.api_key_encrypted
+    from eve.stored_keys s
   ) t;
 $$;
 comment on function public.eve_provider_ciphertexts is 'Every encrypted key, to be encrypted again.';
@@ -383,6 +386,10 @@ begin
       update public.api_keys k
       set api_key_encrypted = v_token ->> 'replacement'
       where k.id = (v_token ->> 'id')::bigint and k.api_key_encrypted = v_token ->> 'token';
+    elsif v_token ->> 'place' = 'stored_keys' then
+      update eve.stored_keys s
+      set api_key_encrypted = v_token ->> 'replacement'
+      where s.id = (v_token ->> 'id')::uuid and s.api_key_encrypted = v_token ->> 'token';
     else
       raise exception 'no such place: %', v_token ->> 'place' using errcode = 'EV400';
     end if;

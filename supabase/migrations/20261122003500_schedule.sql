@@ -8,15 +8,18 @@
 
 set local lock_timeout = '10s';
 
--- What cron runs for an operation. A block, since only the outermost statement may commit between steps.
+-- What cron runs for an operation. One with a function eve.NAME_tick() is that function, which does little and often. Otherwise a block,
+-- since only the outermost statement may commit between steps.
 create or replace function eve.job_command(operation eve.operations)
 returns text
 language sql
-immutable
+stable
 set search_path = ''
 as $$
-  select case (operation).runs_in
-    when 'http' then format('select eve.ask_operation(%L)', (operation).name)
+  select case
+    when to_regprocedure(format('eve.%I()', (operation).name || '_tick')) is not null
+      then format('do $eve$ begin perform eve.%I(); end $eve$', (operation).name || '_tick')
+    when (operation).runs_in = 'http' then format('select eve.ask_operation(%L)', (operation).name)
     else btrim(format(
       $command$
 do $eve$
@@ -39,6 +42,21 @@ $eve$
 $command$,
       (operation).name
     ), E'\n')
+  end;
+$$;
+
+-- The address of a function, and of what is below it: `maintenance/alerts`. In a project with a function of its own called maintenance,
+-- the gateway's have a prefix: the function maintenance then stores the address up to it (https://<ref>.supabase.co/functions/v1/eve-)
+-- as eve_project_url.
+create or replace function eve.function_address(project_url text, path text)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select case
+    when function_address.project_url like '%/functions/v1/%' then function_address.project_url || function_address.path
+    else rtrim(function_address.project_url, '/') || '/functions/v1/' || function_address.path
   end;
 $$;
 
@@ -78,7 +96,7 @@ begin
     else
       execute 'select net.http_post(url => $1, body => $2, headers => $3, timeout_milliseconds => $4)'
       into v_request_id
-      using rtrim(v_url, '/') || '/functions/v1/maintenance/' || v_operation.name, '{"source": "cron"}'::jsonb,
+      using eve.function_address(v_url, 'maintenance/' || v_operation.name), '{"source": "cron"}'::jsonb,
         jsonb_build_object('content-type', 'application/json', 'apikey', v_key), v_operation.time_limit_ms + v_answer_ms;
     end if;
   exception
@@ -153,25 +171,38 @@ begin
   if v_operation.last_status = 'failed' and v_operation.last_completed_at <= v_now - v_fresh then
     return true;
   end if;
-  return case v_operation.name
-    when 'alerts' then eve.alerts_are_due(v_operation, v_now)
-    when 'key_health' then exists (
-      select
-      from jsonb_to_recordset(public.eve_key_checks()) as k (id uuid)
-      left join eve.key_checks c on c.key_id = k.id
-      where coalesce(greatest(c.checked_at, case c.outcome when 'works' then c.models_listed_at end), '-infinity') <= v_now - v_fresh
-    )
-    when 'models_sync' then exists (
-      select from jsonb_to_recordset(public.eve_key_checks()) as k (is_active boolean) where k.is_active
-    )
-    -- Once, for stages that the environment sets up; then for those that are set up, and for files that are to be deleted.
-    when 'providers_sync' then v_operation.last_started_at is null
-      or exists (select from public.provider_configs)
-      or exists (select from eve.jobs)
-    when 'media' then eve.media_is_due('media')
-    when 'media_reconcile' then eve.media_is_due('media_reconcile')
-    else true
-  end;
+  -- A statement each, since a part of the gateway that is not there, or has gone its way down, has not its function either.
+  case v_operation.name
+    when 'alerts' then
+      return eve.alerts_are_due(v_operation, v_now);
+    when 'key_health' then
+      return exists (
+        select
+        from jsonb_to_recordset(public.eve_key_checks()) as k (id uuid)
+        left join eve.key_checks c on c.key_id = k.id
+        where coalesce(greatest(c.checked_at, case c.outcome when 'works' then c.models_listed_at end), '-infinity') <= v_now - v_fresh
+      );
+    when 'models_sync' then
+      return exists (select from jsonb_to_recordset(public.eve_key_checks()) as k (is_active boolean) where k.is_active);
+    when 'providers_sync' then
+      -- Once, for stages that the environment sets up; then for those that are set up, and for files that are to be deleted.
+      return v_operation.last_started_at is null
+        or exists (select from public.provider_configs)
+        or exists (select from eve.jobs);
+    when 'events' then
+      return eve.next_delivery_ms(
+        -- What the graph takes has operations of its own.
+        array(select distinct c.kind from eve.event_consumers c where c.kind not like 'graph%')
+      ) < 60000;
+    when 'neo4j' then
+      return eve.graph_sink_is_due('neo4j');
+    when 'traces' then
+      return eve.traces_are_due();
+    when 'media', 'media_reconcile' then
+      return eve.media_is_due(v_operation.name);
+    else
+      return true;
+  end case;
 end;
 $$;
 

@@ -5,26 +5,6 @@
 
 set local lock_timeout = '10s';
 
-create table if not exists eve.tenants (
-  id text primary key,
-  name text,
-  is_default boolean not null default false,
-  storage_limit_bytes bigint,
-  is_named_by_env boolean not null default false,
-  created_at timestamptz not null default now(),
-  -- A part of every storage key.
-  constraint tenants_id_form check (id ~ '^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$'),
-  constraint tenants_name_length check (length(name) <= 200),
-  constraint tenants_storage_limit_positive check (storage_limit_bytes >= 0)
-);
-create unique index if not exists tenants_is_default_key on eve.tenants (is_default) where is_default;
-comment on table eve.tenants is 'Whose things are kept apart from others''.';
-comment on column eve.tenants.is_default is 'Whose a thing is when nobody says: one row.';
-comment on column eve.tenants.is_named_by_env is 'Whether S3_DEFAULT_TENANT_ID named it when the function api ran last.';
-comment on column eve.tenants.storage_limit_bytes is 'Bytes of media it may keep; null: the limit tenant of eve.media_limits.';
-insert into eve.tenants (id, is_default) values ('default', not exists (select from eve.tenants t where t.is_default))
-on conflict (id) do nothing;
-
 create table if not exists eve.tenant_members (
   tenant_id text not null references eve.tenants (id) on delete cascade,
   user_id uuid not null,
@@ -33,14 +13,6 @@ create table if not exists eve.tenant_members (
 );
 create index if not exists tenant_members_user_id_idx on eve.tenant_members (user_id);
 comment on table eve.tenant_members is 'Signed-in users (auth.users) who may act for a tenant.';
-
-alter table eve.consumers
-  add column if not exists tenant_id text references eve.tenants (id);
-alter table eve.consumers drop constraint if exists consumers_scopes_known;
-alter table eve.consumers add constraint consumers_scopes_known
-  check (scopes <@ '{llm,media,chats,vision,intake}' and cardinality(scopes) between 1 and 5);
-create index if not exists consumers_tenant_id_idx on eve.consumers (tenant_id);
-comment on column eve.consumers.tenant_id is 'Whose it is; null: the default tenant''s.';
 
 -- A refusal that a function answers rather than raises: what has been noted until then stays.
 create or replace function eve.refused(code text, message text default null, details jsonb default null, retry_after_ms bigint default null)
@@ -55,15 +27,6 @@ as $$
       'retry_after_ms', refused.retry_after_ms
     )
   );
-$$;
-
-create or replace function eve.default_tenant()
-returns text
-language sql
-stable
-set search_path = ''
-as $$
-  select t.id from eve.tenants t where t.is_default;
 $$;
 
 -- What keeps a consumer, and the token that it calls with, from using a scope: null, or the refusal.
@@ -345,47 +308,6 @@ begin
 end;
 $$;
 comment on function public.eve_tenant_member is 'Adds a signed-in user to a tenant, or takes them out of it; changed: whether that was not so already.';
-
--- As in the migration of consumers, and their tenant. Today is Google's day: what has ended in it, by the sums, which eve_rollup brings
--- up to now; and what its budgets count, which has what runs in it, and nothing of before there was a budget.
-create or replace function eve.consumer_json(consumer eve.consumers)
-returns jsonb
-language sql
-stable
-set search_path = ''
-as $$
-  select jsonb_build_object(
-    'id', (consumer_json.consumer).id, 'name', (consumer_json.consumer).name, 'kind', (consumer_json.consumer).kind,
-    'key_id', (consumer_json.consumer).key_id, 'models', (consumer_json.consumer).models,
-    'scopes', (consumer_json.consumer).scopes,
-    'tenant_id', coalesce((consumer_json.consumer).tenant_id, eve.default_tenant()),
-    'max_class', (consumer_json.consumer).max_class, 'rpm', (consumer_json.consumer).rpm,
-    'requests_per_day', (consumer_json.consumer).requests_per_day,
-    'tokens_per_day', (consumer_json.consumer).tokens_per_day,
-    'token_ttl_s', (consumer_json.consumer).token_ttl_s, 'is_active', (consumer_json.consumer).is_active,
-    'created_at', (consumer_json.consumer).created_at, 'secret_changed_at', (consumer_json.consumer).secret_changed_at,
-    'previous_secret_until',
-    case
-      when (consumer_json.consumer).previous_secret_until > eve.clock() then (consumer_json.consumer).previous_secret_until
-    end,
-    'requests_today', today.requests, 'tokens_today', today.tokens,
-    'requests_of_budget', case when (consumer_json.consumer).requests_per_day is not null then coalesce(d.requests, 0) end,
-    'tokens_of_budget', case when (consumer_json.consumer).tokens_per_day is not null then coalesce(d.tokens, 0) end,
-    'live_tokens', (
-      select count(*)
-      from eve.scoped_tokens t
-      where t.consumer_id = (consumer_json.consumer).id and t.revoked_at is null and t.expires_at > eve.clock()
-    )
-  )
-  from (select eve.pacific_day(eve.clock_ms()) as day) as now
-  left join eve.consumer_days d on d.consumer_id = (consumer_json.consumer).id and d.day = now.day
-  cross join lateral (
-    select coalesce(sum(u.requests), 0) as requests,
-      coalesce(sum(u.input_tokens + u.output_tokens + u.thoughts_tokens), 0) as tokens
-    from eve.usage_days u
-    where u.day = now.day and u.consumer_id = (consumer_json.consumer).id
-  ) today;
-$$;
 
 create or replace function public.eve_consumer_access(name text, scopes text[] default null, tenant_id text default null)
 returns jsonb

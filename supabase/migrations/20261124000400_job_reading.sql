@@ -2,48 +2,6 @@
 
 set local lock_timeout = '10s';
 
--- A job without what is its worker's, and without what it was asked to do, which may be long.
-create or replace function eve.job_json(job eve.jobs)
-returns jsonb
-language sql
-immutable
-set search_path = ''
-as $$
-  select to_jsonb(job) - '{body,body_media,request_hash,request_key,lease_token,queue_id,owner_id}'::text[];
-$$;
-
--- The project sees all jobs, a consumer its own, and of those anyone who calls for it the ones that ask for models, or stages, that they may
--- use now: as with a kept answer, what came of a model belongs to a scope (eve.repeated).
-create or replace function eve.job_for(id uuid, consumer_id uuid, token_id uuid)
-returns setof eve.jobs
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  perform eve.require_live_caller(job_for.consumer_id, job_for.token_id);
-  return query
-    select j.*
-    from eve.jobs j
-    left join eve.consumers c on c.id = job_for.consumer_id
-    left join eve.scoped_tokens t on t.id = job_for.token_id
-    where j.id = job_for.id
-      and (job_for.consumer_id is null or j.consumer_id = job_for.consumer_id)
-      and (c.models is null or j.models is null or j.models && c.models)
-      and (t.models is null or j.models is null or j.models && t.models);
-end;
-$$;
-
-create or replace function public.eve_job(id uuid, consumer_id uuid default null, token_id uuid default null)
-returns jsonb
-language sql
-stable
-set search_path = ''
-as $$
-  select (select eve.job_json(j) from eve.job_for(eve_job.id, eve_job.consumer_id, eve_job.token_id) j);
-$$;
-comment on function public.eve_job is 'A job, if it is the consumer''s and asks for what it and its token may use; any for the project. Null: there is none.';
-
 -- The newest first, without their results: {"jobs": [..], "next": where the rest begins, null at the end}. at_most: 1 to 200.
 create or replace function public.eve_jobs(
   consumer_id uuid default null, token_id uuid default null, states text[] default null, kinds text[] default null,

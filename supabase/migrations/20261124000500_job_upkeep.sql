@@ -319,44 +319,6 @@ insert into eve.operations (name, runs_in, schedule, time_limit_ms, logs_all, de
 on conflict (name) do nothing;
 insert into eve.maintenance_expected (operation, within_s) values ('jobs', 600)
 on conflict (operation) do nothing;
-comment on column eve.operations.schedule is 'When: five fields of cron, in UTC, or so many seconds (5 seconds); null: only when asked for. A change takes effect with public.eve_schedule().';
-
--- What cron runs for an operation. One with a function eve.NAME_tick() is that function, which does little and often. Otherwise a block,
--- since only the outermost statement may commit between steps.
-create or replace function eve.job_command(operation eve.operations)
-returns text
-language sql
-stable
-set search_path = ''
-as $$
-  select case
-    when to_regprocedure(format('eve.%I()', (operation).name || '_tick')) is not null
-      then format('do $eve$ begin perform eve.%I(); end $eve$', (operation).name || '_tick')
-    when (operation).runs_in = 'http' then format('select eve.ask_operation(%L)', (operation).name)
-    else btrim(format(
-      $command$
-do $eve$
-declare
-  v_run constant bigint := (eve.begin_run(%1$L, 'cron') ->> 'run_id')::bigint;
-  v_step jsonb;
-begin
-  commit;
-  while v_run is not null loop
-    v_step := eve.step_run(v_run);
-    commit;
-    exit when (v_step ->> 'done')::boolean;
-    perform pg_sleep((v_step ->> 'pause_ms')::double precision / 1000);
-  end loop;
-  if v_step ->> 'status' = 'failed' then
-    raise exception '%1$s failed: %%', v_step ->> 'error' using errcode = 'EV500';
-  end if;
-end
-$eve$
-$command$,
-      (operation).name
-    ), E'\n')
-  end;
-$$;
 
 do $$
 begin

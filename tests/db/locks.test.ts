@@ -96,6 +96,48 @@ test("a booking keeps what a settlement has added to its lane meanwhile", async 
   expect(await spans()).toEqual({ starts: 2, tokens: 730, turns: 2 });
 });
 
+test.each([
+  ["a plain call", {}],
+  ["a call that goes step by step", { avoidKeys: ["00000000-0000-4000-8000-000000000009"] }],
+])("%s writes with the number of its transaction, and no other", async (_, options) => {
+  await addKey(sql, "a");
+  await addModel(sql, "m", { rpm: 100, tpm: 10_000 });
+  await reserve(sql, "first");
+  const { answer, release } = open(async (sql) => {
+    await reserve(sql, "second", options);
+    return await sql`
+      select written.table, written.xmin::text = (pg_current_xact_id()::text::bigint % 4294967296)::text as own
+      from (
+        select 'inflight' as table, i.xmin from eve.inflight i where i.request_id = 'second'
+        union all
+        select 'lanes', l.xmin from eve.lanes l
+      ) written`;
+  });
+  const written = [...await answer];
+  await release();
+  expect(written).toEqual([{ table: "inflight", own: true }, { table: "lanes", own: true }]);
+});
+
+test.each([
+  ["a plain call", {}],
+  ["a call that goes step by step", { avoidKeys: ["00000000-0000-4000-8000-000000000009"] }],
+])("%s that a settlement's lock held up says by how much its start has passed", async (_, options) => {
+  await addKey(sql, "a");
+  await addModel(sql, "m", { rpm: 100, tpm: 10_000 });
+  const first = await reserve(sql, "first", { tokens: 100 });
+  const settled = open((sql) => settle(sql, first, { inputTokens: 700 }));
+  await settled.answer;
+  const second = reserve(sql, "second", options);
+  await untilWaiting(1);
+  await sql`select pg_sleep(0.15)`;
+  await settled.release();
+  const answer = await second;
+  expect(answer).toMatchObject({ status: "granted" });
+  expect(answer.wait_ms).toBeLessThan(-100);
+  const [row] = await sql`select wait_ms::int as wait from eve.inflight where request_id = 'second'`;
+  expect(row).toMatchObject({ wait: 0 });
+});
+
 describe("[edge.refusals-lock-nothing] a refusal locks no lane", () => {
   test.each([
     ["a refusal", 3, { maxWaitMs: 0 }, "refused"],

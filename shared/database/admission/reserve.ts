@@ -82,7 +82,7 @@ const granted = z.object({
     provider: z.string(),
   }),
   quota_project: z.string(),
-  wait_ms: z.number().nonnegative(),
+  wait_ms: z.number(),
   tokens: z.number().int(),
   max_output_tokens: z.number().int().positive().nullish(),
   limits,
@@ -102,7 +102,7 @@ const granted = z.object({
     provider: row.key.provider,
   },
   quotaProject: row.quota_project,
-  /** From the moment of the answer until the booked start. */
+  /** From the moment of the answer until the booked start. Below 0: a lock held the booking up, and its start has passed. */
   waitMs: row.wait_ms,
   /** Booked input tokens: the estimate after the model's factor. */
   tokens: row.tokens,

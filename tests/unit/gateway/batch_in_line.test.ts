@@ -232,6 +232,16 @@ describe("[edge.late-start] a start that comes too late", () => {
     expect(set.reserved).toHaveLength(2);
   });
 
+  test.each([[-200, 1], [-300, 2]])(
+    "since a lock held the booking up in the database, too: %i ms makes it %i reservations",
+    async (waitMs, reservations) => {
+      const set = scriptedGateway({ reservations: [grant({ waitMs }), grant()] });
+      const result = await set.invoke();
+      expect(set.reserved).toHaveLength(reservations);
+      expect(result).toMatchObject({ attempts: 1, waitMs: 0 });
+    },
+  );
+
   describe("while the database is being connected to", () => {
     test("is none: what was booked after that is sent, and not booked again", async () => {
       let connecting: Promise<void> | null = null;

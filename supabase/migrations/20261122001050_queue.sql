@@ -1,13 +1,32 @@
--- Batch that is late is waited for as long as the pace makes up for. Jobs' calls wait side by side in one worker, and a worker that dies
--- leaves several places in the queue that nobody asks for any more.
+-- The queue of batch: who came earlier and still waits, and for how long to let them go first.
 
 set local lock_timeout = '10s';
 
+-- The worker that makes a call: a job's calls bear its id, with a number behind it from the second on. Null: it is no job's.
+create or replace function eve.job_worker(request_id text)
+returns uuid
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return (
+    select j.worker_id
+    from eve.jobs j
+    where j.id = case
+      when job_worker.request_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}($|\.)' then left(job_worker.request_id, 36)::uuid
+    end
+  );
+end;
+$$;
+
 -- Batch that waits for a lane of a model and came earlier: one line for all lanes, since a place that falls free on any of them is
--- for the first. Who was to ask a quarter of a start interval ago and has not is not waited for (200 ms at least, so that a slow answer is no
--- death, 1.5 s at most): the pace has half an interval of credit, and what is waited beyond it is lost. Nor are the other calls of the
--- same worker, unless it is the one that asks: it has died, as a rule, and each of them would be waited for again. A late caller keeps
--- their place, and has the next start. What it answers is as before.
+-- for the first; but who waits for the tokens of one lane (not any_lane) is before nobody on the others. `wait_ms`: for how long to let
+-- them go first; `tokens`: what they will take; `bound`: all of them wait for this lane, so when they start on it is known.
+-- Who was to ask a quarter of a start interval ago and has not is not waited for (200 ms at least, so that a slow answer is no death, 1.5 s
+-- at most): the pace has half an interval of credit, and what is waited beyond it is lost. Nor are the other calls of the same worker, unless
+-- it is the one that asks: jobs' calls wait side by side in one worker, it has died, as a rule, and each of them would be waited for
+-- anew. Whoever asks late keeps their place, and has the next start.
 -- bench:jobs, 3 lanes of 30 starts a minute and a worker of four killed every 20 s: 95.4 % used with 1.5 s for all, 98.4 % with a quarter
 -- of an interval (98.25 to 98.52, three seeds), 98.6 % (98.49 to 98.67) with the other calls of the worker passed over and those
 -- behind them awake in time; one without the other gains nothing. Undisturbed it is 98.8 %, which is all that pace and guard leave.
@@ -45,7 +64,8 @@ begin
         and k.worker_id in (select j.worker_id from eve.jobs j where j.lease_until is not null and j.id::text = any (v_late))
     );
   end if;
-  -- As in the function that this one replaces.
+  -- Until the start of the last of them; and half of the time that those between will take at most: nobody wakes who sleeps
+  -- too long when places come free sooner, and to ask too early costs a question.
   select count(*),
     greatest(
       max(i.start_ms) - queued_before.now_ms + 20, ceil(0.5 * (count(*) - 1) * queued_before.interval_ms),
@@ -73,23 +93,5 @@ begin
       )
     );
   end if;
-end;
-$$;
-
--- The worker that makes a call: a job's calls bear its id, with a number behind it from the second on. Null: it is no job's.
-create or replace function eve.job_worker(request_id text)
-returns uuid
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  return (
-    select j.worker_id
-    from eve.jobs j
-    where j.id = case
-      when job_worker.request_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}($|\.)' then left(job_worker.request_id, 36)::uuid
-    end
-  );
 end;
 $$;
