@@ -587,6 +587,8 @@ export interface UsageAnswer {
 
 /** Of a time. */
 export interface UsageParts {
+  since: string;
+  until: string | null;
   /** There were more: percentiles are of the newest 100,000 requests, refusals among the errors of the newest 100,000. */
   is_sample: boolean;
   wait_ms: Percentiles;

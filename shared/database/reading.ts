@@ -453,6 +453,9 @@ const overview = z.object({
 export type Overview = z.output<typeof overview>;
 
 const usageParts = z.object({
+  /** The same time as that of `usage`. */
+  since: z.string(),
+  until: z.string().nullable(),
   /** There were more: percentiles are of the newest 100,000 requests, refusals among the errors of the newest 100,000. */
   is_sample: z.boolean(),
   wait_ms: percentiles,
