@@ -18,6 +18,8 @@ const GOALS = {
   requests_a_minute: 45,
   hidden: 0,
   list_ms: 300,
+  /** Of a week, as Usage asks for them. */
+  sum_ms: 1_000,
 };
 const LINE = { downloadThroughput: 1.6e6 / 8, uploadThroughput: 1.6e6 / 8, latency: 150 };
 const TURNS = 5;
@@ -124,10 +126,13 @@ async function pages() {
 async function listsOfMany() {
   const { lists: lists_p95_ms, sums: sums_p95_ms } = await lists();
   const figures = { lists_p95_ms, sums_p95_ms };
-  const goal = GOALS.list_ms;
+  const goal = (goal: number, took: Record<string, number>) => ({
+    goal,
+    met: Object.values(took).every((ms) => ms < goal),
+  });
   return {
     figures,
-    goals: { list_ms: { goal, met: Object.values(figures.lists_p95_ms).every((ms) => ms < goal) } },
+    goals: { list_ms: goal(GOALS.list_ms, lists_p95_ms), sum_ms: goal(GOALS.sum_ms, sums_p95_ms) },
   };
 }
 

@@ -395,11 +395,12 @@ create table eve.requests (
   constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
 );
 alter table eve.requests enable row level security;
+CREATE INDEX requests_error_idx ON ONLY eve.requests USING btree (received_at) INCLUDE (error_code, consumer_id) WHERE ((error_code IS NOT NULL) AND (state <> 'succeeded'::text));
 CREATE INDEX requests_received_at_idx ON ONLY eve.requests USING brin (received_at) WITH (autosummarize='on');
 CREATE INDEX requests_request_id_idx ON ONLY eve.requests USING hash (request_id);
 CREATE INDEX requests_request_no_idx ON ONLY eve.requests USING btree (request_no);
 CREATE INDEX requests_settled_at_idx ON ONLY eve.requests USING btree (settled_at) WHERE (settled_at IS NOT NULL);
-CREATE INDEX requests_stage_idx ON ONLY eve.requests USING btree (finished_at) WHERE (requested_model ~~ 'stage:%'::text);
+CREATE INDEX requests_stage_idx ON ONLY eve.requests USING btree (received_at) WHERE (requested_model ~~ 'stage:%'::text);
 CREATE INDEX requests_start_ms_idx ON ONLY eve.requests USING brin (start_ms) WITH (autosummarize='on');
 CREATE TRIGGER requests_settled_late AFTER UPDATE OF state ON eve.requests FOR EACH ROW WHEN (((old.state = 'expired'::text) AND (new.state <> 'expired'::text) AND (new.input_tokens IS NOT NULL))) EXECUTE FUNCTION eve.correct_usage(); -- enabled
 comment on table eve.requests is 'Audit: every request that ended, with its last attempt. Those still running are in eve.inflight.';
@@ -453,8 +454,9 @@ create table eve.requests_default (
   constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
 );
 alter table eve.requests_default enable row level security;
-CREATE INDEX requests_default_finished_at_idx ON eve.requests_default USING btree (finished_at) WHERE (requested_model ~~ 'stage:%'::text);
+CREATE INDEX requests_default_received_at_error_code_consumer_id_idx ON eve.requests_default USING btree (received_at) INCLUDE (error_code, consumer_id) WHERE ((error_code IS NOT NULL) AND (state <> 'succeeded'::text));
 CREATE INDEX requests_default_received_at_idx ON eve.requests_default USING brin (received_at) WITH (autosummarize='on');
+CREATE INDEX requests_default_received_at_idx1 ON eve.requests_default USING btree (received_at) WHERE (requested_model ~~ 'stage:%'::text);
 CREATE INDEX requests_default_request_id_idx ON eve.requests_default USING hash (request_id);
 CREATE INDEX requests_default_request_no_idx ON eve.requests_default USING btree (request_no);
 CREATE INDEX requests_default_settled_at_idx ON eve.requests_default USING btree (settled_at) WHERE (settled_at IS NOT NULL);
@@ -1109,7 +1111,7 @@ comment on column eve.usage_hours.consumer_id is 'Null: the project''s own key.'
 comment on column eve.usage_hours.model is 'The model that served; of a refusal the one that was asked for, (unknown) where there is no such model.';
 comment on column eve.usage_hours.key_id is 'Of a request the key of its last attempt; null: none was used.';
 comment on column eve.usage_hours.requests is 'Requests that came and have ended: succeeded, failed, cancelled and expired together.';
-comment on column eve.usage_hours.refused is 'Reservations that were refused.';
+comment on column eve.usage_hours.refused is 'Requests that were refused, at their first attempt: none of them is among requests.';
 comment on column eve.usage_hours.attempts is 'Reservations that were granted, of requests that have ended; dispatched: those that called upstream.';
 comment on column eve.usage_hours.upstream_refused is 'Attempts that upstream answered with 429.';
 comment on column eve.usage_hours.wait_ms is 'Milliseconds that the requests waited for their starts, together; latency_ms: that upstream took.';
@@ -7542,13 +7544,13 @@ begin
     coalesce(m.model, '(unknown)'), v_nobody, left(f.endpoint, 40), 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
   from eve.refusals f
   left join public.google_ai_model_limits m on m.model = f.model
-  where f.refused_at >= usage_rows.from_at and f.refused_at < usage_rows.until_at
+  where f.refused_at >= usage_rows.from_at and f.refused_at < usage_rows.until_at and f.attempt <= 1
   union all
   select 'refusal_counts', c.id, 0::smallint, c.minute, c.consumer_id, coalesce(m.model, '(unknown)'), v_nobody, c.endpoint,
     0, 0, 0, 0, 0, c.times, 0, 0, 0, 0, 0, 0, 0, 0, 0
   from eve.refusal_counts c
   left join public.google_ai_model_limits m on m.model = c.model
-  where c.minute >= usage_rows.from_at and c.minute < usage_rows.until_at;
+  where c.minute >= usage_rows.from_at and c.minute < usage_rows.until_at and c.is_first;
 end;
 $function$;
 
@@ -8221,11 +8223,11 @@ begin
         from (
           select f.code || coalesce(':' || f.limit_name, '') as reason, 1 as times
           from eve.refusals f
-          where f.refused_at >= v_from and f.refused_at < v_until
+          where f.refused_at >= v_from and f.refused_at < v_until and f.attempt <= 1
           union all
           select c.code || coalesce(':' || nullif(c.limit_name, ''), ''), c.times
           from eve.refusal_counts c
-          where c.minute >= v_from and c.minute < v_until
+          where c.minute >= v_from and c.minute < v_until and c.is_first
         ) one
         group by 1
       ) t
@@ -10902,9 +10904,13 @@ AS $function$
     'overdue', (select count(*) from eve.inflight i where i.lease_until < eve.clock() - interval '1 minute'),
     -- kept: with a row in eve.refusals; counted: beyond the rate that is kept, in eve.refusal_counts.
     'refused_last_hour', jsonb_build_object(
-      'kept', (select count(*) from eve.refusals f where f.refused_at > eve.clock() - interval '1 hour'),
+      'kept', (
+        select count(*) from eve.refusals f where f.refused_at > eve.clock() - interval '1 hour' and f.attempt <= 1
+      ),
       'counted', (
-        select coalesce(sum(c.times), 0) from eve.refusal_counts c where c.minute > eve.clock() - interval '1 hour'
+        select coalesce(sum(c.times), 0)
+        from eve.refusal_counts c
+        where c.minute > eve.clock() - interval '1 hour' and c.is_first
       )
     ),
     -- within_s: the longest time between two starts that is no fault; null: it is not expected to run.
@@ -10930,114 +10936,255 @@ AS $function$
 $function$;
 comment on function public.eve_doctor is 'Facts for a check of the whole project: clock, migrations, extensions, jobs and their last runs, answers to scheduled calls, alerts, maintenance.';
 
-CREATE OR REPLACE FUNCTION public.eve_usage(by text[] DEFAULT '{day}'::text[], since timestamp with time zone DEFAULT NULL::timestamp with time zone, until timestamp with time zone DEFAULT NULL::timestamp with time zone, consumer text DEFAULT NULL::text, model text DEFAULT NULL::text, key text DEFAULT NULL::text, at_most integer DEFAULT 1000)
+CREATE OR REPLACE FUNCTION eve.known_prices()
+ RETURNS TABLE(model text, input_usd numeric, cached_usd numeric, output_usd numeric, is_free boolean)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select p.model, p.input_usd, p.cached_usd, p.output_usd, p.is_free from eve.model_prices p;
+$function$;
+comment on function eve.known_prices is 'US dollars a million tokens, by model; null is unknown. Of the answer and of thinking: output_usd; cached_usd null: as other input.';
+
+CREATE OR REPLACE FUNCTION eve.usage_cover(is_hourly boolean, INOUT since timestamp with time zone, INOUT until timestamp with time zone, OUT day_from date, OUT day_until date, OUT stale date[], OUT lower timestamp with time zone[], OUT upper timestamp with time zone[])
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+AS $function$
+declare
+  v_pacific constant text := 'America/Los_Angeles';
+  v_instant constant interval := '1 microsecond';
+  v_frozen constant timestamptz := (select p.hours_frozen_before from eve.rollup_progress p);
+begin
+  if usage_cover.since is null or usage_cover.since >= usage_cover.until then
+    raise exception 'since must be before until' using errcode = 'EV400';
+  end if;
+  usage_cover.since := date_trunc('hour', usage_cover.since, 'UTC');
+  usage_cover.until := coalesce(date_trunc('hour', usage_cover.until - v_instant, 'UTC') + interval '1 hour', 'infinity');
+  usage_cover.stale := '{}';
+  if usage_cover.is_hourly then
+    usage_cover.since := least(greatest(usage_cover.since, eve.first_whole_hour(v_frozen)), usage_cover.until);
+    usage_cover.lower := array[usage_cover.since];
+    usage_cover.upper := array[usage_cover.until];
+    return;
+  end if;
+  -- Days whose hours are gone, in part or wholly, are read as days.
+  if date_trunc('day', usage_cover.since, v_pacific) < v_frozen then
+    usage_cover.since := date_trunc('day', usage_cover.since, v_pacific);
+  end if;
+  if date_trunc('day', usage_cover.until - v_instant, v_pacific) < v_frozen then
+    usage_cover.until := (
+      date_trunc('day', (usage_cover.until - v_instant) at time zone v_pacific) + interval '1 day'
+    ) at time zone v_pacific;
+  end if;
+  usage_cover.day_from := (usage_cover.since at time zone v_pacific)::date;
+  if usage_cover.day_from::timestamp at time zone v_pacific < usage_cover.since then
+    usage_cover.day_from := usage_cover.day_from + 1;
+  end if;
+  usage_cover.day_until := (usage_cover.until at time zone v_pacific)::date;
+  if usage_cover.day_from >= usage_cover.day_until then
+    usage_cover.lower := array[usage_cover.since];
+    usage_cover.upper := array[usage_cover.until];
+    return;
+  end if;
+  select coalesce(array_agg(due.day), '{}') into usage_cover.stale
+  from (select (d.at at time zone v_pacific)::date as day from eve.rollup_due d where d.unit = 'day') due
+  where due.day >= usage_cover.day_from and due.day < usage_cover.day_until
+    and due.day::timestamp at time zone v_pacific >= coalesce(v_frozen, '-infinity');
+  select array_agg(piece.lower), array_agg(piece.upper) into usage_cover.lower, usage_cover.upper
+  from (
+    select usage_cover.since as lower, usage_cover.day_from::timestamp at time zone v_pacific as upper
+    union all
+    select usage_cover.day_until::timestamp at time zone v_pacific, usage_cover.until
+    union all
+    select s.day::timestamp at time zone v_pacific, (s.day + 1)::timestamp at time zone v_pacific
+    from unnest(usage_cover.stale) as s (day)
+  ) piece
+  where piece.lower < piece.upper;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION eve.usage_by_model(by text[], since timestamp with time zone, until timestamp with time zone, consumer_id uuid, model text, key_id uuid)
+ RETURNS TABLE(day date, hour timestamp with time zone, consumer uuid, used_model text, used_key uuid, endpoint text, requests numeric, succeeded numeric, failed numeric, cancelled numeric, expired numeric, refused numeric, attempts numeric, dispatched numeric, upstream_refused numeric, input_tokens numeric, output_tokens numeric, thoughts_tokens numeric, cached_tokens numeric, wait_ms numeric, latency_ms numeric, is_free boolean, usd numeric, is_unknown boolean)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO ''
+ SET jit TO 'off'
+ SET plan_cache_mode TO 'force_custom_plan'
+ SET work_mem TO '32MB'
+AS $function$
+declare
+  v_pacific constant text := 'America/Los_Angeles';
+  v_nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_by_day constant boolean := 'day' = any (usage_by_model.by);
+  v_hourly constant boolean := 'hour' = any (usage_by_model.by);
+  v_by_consumer constant boolean := 'consumer' = any (usage_by_model.by);
+  v_by_key constant boolean := 'key' = any (usage_by_model.by);
+  v_by_endpoint constant boolean := 'endpoint' = any (usage_by_model.by);
+  v_day_from date;
+  v_day_until date;
+  v_stale date[];
+  v_lower timestamptz[];
+  v_upper timestamptz[];
+begin
+  select c.day_from, c.day_until, c.stale, c.lower, c.upper
+  into v_day_from, v_day_until, v_stale, v_lower, v_upper
+  from eve.usage_cover(v_hourly, usage_by_model.since, usage_by_model.until) c;
+  return query
+  with pieces as (
+    select case when v_by_day then (h.hour at time zone v_pacific)::date end as day, case when v_hourly then h.hour end as hour,
+      h.consumer_id, h.model, h.key_id, h.endpoint, h.requests, h.succeeded, h.failed, h.cancelled, h.expired, h.refused,
+      h.attempts, h.dispatched, h.upstream_refused, h.input_tokens, h.output_tokens, h.thoughts_tokens, h.cached_tokens,
+      h.wait_ms, h.latency_ms
+    from unnest(v_lower, v_upper) as piece (lower, upper)
+    join eve.usage_hours h on h.hour >= piece.lower and h.hour < piece.upper
+    union all
+    select case when v_by_day then d.day end, null, d.consumer_id, d.model, d.key_id, d.endpoint, d.requests, d.succeeded,
+      d.failed, d.cancelled, d.expired, d.refused, d.attempts, d.dispatched, d.upstream_refused, d.input_tokens,
+      d.output_tokens, d.thoughts_tokens, d.cached_tokens, d.wait_ms, d.latency_ms
+    from eve.usage_days d
+    where d.day >= v_day_from and d.day < v_day_until and d.day <> all (v_stale)
+  ), sums as (
+    select p.day, p.hour, case when v_by_consumer then coalesce(p.consumer_id, v_nobody) end as consumer_id, p.model,
+      case when v_by_key then p.key_id end as key_id, case when v_by_endpoint then p.endpoint end as endpoint,
+      sum(p.requests) as requests, sum(p.succeeded) as succeeded, sum(p.failed) as failed, sum(p.cancelled) as cancelled,
+      sum(p.expired) as expired, sum(p.refused) as refused, sum(p.attempts) as attempts, sum(p.dispatched) as dispatched,
+      sum(p.upstream_refused) as upstream_refused, sum(p.input_tokens) as input, sum(p.output_tokens) as output,
+      sum(p.thoughts_tokens) as thoughts, sum(p.cached_tokens) as cached, sum(p.wait_ms) as wait_ms,
+      sum(p.latency_ms) as latency_ms
+    from pieces p
+    where (usage_by_model.consumer_id is null or coalesce(p.consumer_id, v_nobody) = usage_by_model.consumer_id)
+      and (usage_by_model.model is null or p.model = usage_by_model.model)
+      and (usage_by_model.key_id is null or p.key_id = usage_by_model.key_id)
+    group by 1, 2, 3, 4, 5, 6
+  )
+  select s.day, s.hour, s.consumer_id, s.model, s.key_id, s.endpoint, s.requests, s.succeeded, s.failed, s.cancelled, s.expired,
+    s.refused, s.attempts, s.dispatched, s.upstream_refused, s.input, s.output, s.thoughts, s.cached, s.wait_ms, s.latency_ms,
+    coalesce(k.is_free, false),
+    (
+      (s.input - least(s.cached, s.input)) * coalesce(k.input_usd, 0)
+      + least(s.cached, s.input) * coalesce(k.cached_usd, k.input_usd, 0) + (s.output + s.thoughts) * coalesce(k.output_usd, 0)
+    ) / 1000000,
+    -- What was never used costs nothing, whether its price is known or not.
+    k.input_usd is null and s.input > 0 or k.output_usd is null and s.output + s.thoughts > 0
+  from sums s
+  left join eve.known_prices() k on k.model = s.model;
+end;
+$function$;
+
+CREATE OR REPLACE FUNCTION public.eve_usage(by text[] DEFAULT '{day}'::text[], since timestamp with time zone DEFAULT NULL::timestamp with time zone, until timestamp with time zone DEFAULT NULL::timestamp with time zone, consumer text DEFAULT NULL::text, model text DEFAULT NULL::text, key text DEFAULT NULL::text, at_most integer DEFAULT 1000, top integer DEFAULT NULL::integer)
  RETURNS jsonb
  LANGUAGE plpgsql
  STABLE
  SET search_path TO ''
  SET jit TO 'off'
+ SET plan_cache_mode TO 'force_custom_plan'
+ SET work_mem TO '32MB'
 AS $function$
 declare
   v_known constant text[] := array['day', 'hour', 'consumer', 'model', 'key', 'endpoint'];
-  v_now constant timestamptz := eve.clock();
-  v_since constant timestamptz := date_trunc('hour', coalesce(eve_usage.since, v_now - interval '7 days'), 'UTC');
-  v_until constant timestamptz := coalesce(
-    date_trunc('hour', eve_usage.until - interval '1 microsecond', 'UTC') + interval '1 hour', 'infinity'
-  );
+  v_since timestamptz := coalesce(eve_usage.since, eve.clock() - interval '7 days');
+  v_until timestamptz := eve_usage.until;
   v_consumer_id constant uuid := eve.consumer_id_of(eve_usage.consumer);
   v_key_id constant uuid := eve.key_id_of(eve_usage.key);
-  v_hourly constant boolean := 'hour' = any (eve_usage.by);
-  v_rows jsonb;
-  v_totals jsonb;
+  v_answer jsonb;
 begin
   if eve_usage.by is null or cardinality(eve_usage.by) = 0 or not eve_usage.by <@ v_known then
     raise exception 'by must be some of %', array_to_string(v_known, ', ') using errcode = 'EV400';
-  elsif v_since >= v_until then
-    raise exception 'since must be before until' using errcode = 'EV400';
+  elsif eve_usage.top not between 1 and 100 then
+    raise exception 'top must be 1 to 100' using errcode = 'EV400';
+  elsif eve_usage.top is not null and eve_usage.by[1] in ('day', 'hour') then
+    raise exception 'top needs consumer, model, key or endpoint first in by' using errcode = 'EV400';
   end if;
-  with frozen as (
-    -- Days whose hours are gone, in part or wholly, are read as days.
-    select coalesce(p.hours_frozen_before, '-infinity') as before from eve.rollup_progress p
-  ), pieces as (
-    select h.hour, eve.pacific_day((extract(epoch from h.hour) * 1000)::bigint) as day, h.consumer_id, h.model, h.key_id,
-      h.endpoint, h.requests, h.succeeded, h.failed, h.cancelled, h.expired, h.refused, h.attempts, h.dispatched,
-      h.upstream_refused, h.input_tokens, h.output_tokens, h.thoughts_tokens, h.cached_tokens, h.wait_ms, h.latency_ms
-    from eve.usage_hours h
-    where h.hour >= v_since and h.hour < v_until
-    union all
-    select null, d.day, d.consumer_id, d.model, d.key_id, d.endpoint, d.requests, d.succeeded, d.failed, d.cancelled, d.expired,
-      d.refused, d.attempts, d.dispatched, d.upstream_refused, d.input_tokens, d.output_tokens, d.thoughts_tokens,
-      d.cached_tokens, d.wait_ms, d.latency_ms
-    from eve.usage_days d
-    cross join frozen
-    where not v_hourly and d.day::timestamp at time zone 'America/Los_Angeles' < frozen.before
-      and d.day::timestamp at time zone 'America/Los_Angeles' >= v_since
-      and d.day::timestamp at time zone 'America/Los_Angeles' < v_until
-  ), hours as (
-    select
-      case when v_hourly then p.hour end as hour,
-      case when 'day' = any (eve_usage.by) then p.day end as day,
-      case when 'consumer' = any (eve_usage.by) then coalesce(p.consumer_id, '00000000-0000-0000-0000-000000000000') end as consumer_id,
-      case when 'model' = any (eve_usage.by) then p.model end as model,
-      case when 'key' = any (eve_usage.by) then p.key_id end as key_id,
-      case when 'endpoint' = any (eve_usage.by) then p.endpoint end as endpoint,
-      p.requests, p.succeeded, p.failed, p.cancelled, p.expired, p.refused, p.attempts, p.dispatched, p.upstream_refused,
-      p.input_tokens, p.output_tokens, p.thoughts_tokens, p.cached_tokens, p.wait_ms, p.latency_ms
-    from pieces p
-    cross join frozen
-    where (v_consumer_id is null or coalesce(p.consumer_id, '00000000-0000-0000-0000-000000000000') = v_consumer_id)
-      and (eve_usage.model is null or p.model = eve_usage.model)
-      and (v_key_id is null or p.key_id = v_key_id)
-      and (v_hourly or p.hour is null or p.day::timestamp at time zone 'America/Los_Angeles' >= frozen.before)
-  ), sums as (
-    select grouping(h.day, h.hour, h.consumer_id, h.model, h.key_id, h.endpoint) = 63 as is_total, h.day, h.hour, h.consumer_id,
-      h.model, h.key_id, h.endpoint,
+  select c.since, c.until into v_since, v_until from eve.usage_cover('hour' = any (eve_usage.by), v_since, v_until) c;
+  with used as materialized (
+    select u.*,
+      case eve_usage.by[1]
+        when 'consumer' then u.consumer::text
+        when 'model' then u.used_model
+        when 'key' then coalesce(u.used_key::text, '')
+        when 'endpoint' then u.endpoint
+      end as head
+    from eve.usage_by_model(eve_usage.by, v_since, v_until, v_consumer_id, eve_usage.model, v_key_id) u
+  ), ranks as materialized (
+    select u.head, row_number() over (order by sum(u.requests + u.refused) desc, u.head) <= eve_usage.top as is_named
+    from used u
+    where eve_usage.top is not null
+    group by u.head
+  ), named as (
+    select u.*, coalesce(r.is_named, true) as is_named
+    from used u
+    left join ranks r on r.head = u.head
+  ), sums as materialized (
+    select grouping(n.is_named) = 1 as is_total, n.is_named, case when n.is_named then n.day end as day,
+      case when n.is_named then n.hour end as hour, case when n.is_named then n.consumer end as consumer_id,
+      case when n.is_named and 'model' = any (eve_usage.by) then n.used_model end as model,
+      case when n.is_named then n.used_key end as key_id, case when n.is_named then n.endpoint end as endpoint,
       jsonb_build_object(
-        'requests', coalesce(sum(h.requests), 0), 'succeeded', coalesce(sum(h.succeeded), 0),
-        'failed', coalesce(sum(h.failed), 0), 'cancelled', coalesce(sum(h.cancelled), 0),
-        'expired', coalesce(sum(h.expired), 0), 'refused', coalesce(sum(h.refused), 0),
-        'attempts', coalesce(sum(h.attempts), 0), 'dispatched', coalesce(sum(h.dispatched), 0),
-        'upstream_refused', coalesce(sum(h.upstream_refused), 0), 'input_tokens', coalesce(sum(h.input_tokens), 0),
-        'output_tokens', coalesce(sum(h.output_tokens), 0), 'thoughts_tokens', coalesce(sum(h.thoughts_tokens), 0),
-        'cached_tokens', coalesce(sum(h.cached_tokens), 0), 'wait_ms', coalesce(sum(h.wait_ms), 0),
-        'latency_ms', coalesce(sum(h.latency_ms), 0)
+        'requests', coalesce(sum(n.requests), 0), 'succeeded', coalesce(sum(n.succeeded), 0),
+        'failed', coalesce(sum(n.failed), 0), 'cancelled', coalesce(sum(n.cancelled), 0),
+        'expired', coalesce(sum(n.expired), 0), 'refused', coalesce(sum(n.refused), 0),
+        'attempts', coalesce(sum(n.attempts), 0), 'dispatched', coalesce(sum(n.dispatched), 0),
+        'upstream_refused', coalesce(sum(n.upstream_refused), 0), 'input_tokens', coalesce(sum(n.input_tokens), 0),
+        'output_tokens', coalesce(sum(n.output_tokens), 0), 'thoughts_tokens', coalesce(sum(n.thoughts_tokens), 0),
+        'cached_tokens', coalesce(sum(n.cached_tokens), 0), 'wait_ms', coalesce(sum(n.wait_ms), 0),
+        'latency_ms', coalesce(sum(n.latency_ms), 0),
+        'paid_usd', trim_scale(coalesce(sum(n.usd) filter (where not n.is_free), 0)),
+        'free_usd', trim_scale(coalesce(sum(n.usd) filter (where n.is_free), 0)),
+        'paid_unknown', coalesce(bool_or(n.is_unknown and not n.is_free), false),
+        'free_unknown', coalesce(bool_or(n.is_unknown and n.is_free), false)
       ) as figures,
-      sum(h.requests) as requests
-    from hours h
-    group by grouping sets ((h.day, h.hour, h.consumer_id, h.model, h.key_id, h.endpoint), ())
+      sum(n.requests + n.refused) as size
+    from named n
+    group by grouping sets ((2, 3, 4, 5, 6, 7, 8), ())
   )
-  select
-    (select t.figures from sums t where t.is_total),
-    (
-      select coalesce(jsonb_agg(page.one order by page.place), '[]')
+  select jsonb_build_object(
+    'totals', (select s.figures from sums s where s.is_total),
+    'others', (select s.figures from sums s where not s.is_total and not s.is_named),
+    'others_of', (select count(*) from ranks r where not r.is_named),
+    'rows_of', (select count(*) from sums s where not s.is_total and s.is_named),
+    'unpriced', (
+      select coalesce(jsonb_agg(m.used_model order by m.used_model), '[]')
+      from (select distinct u.used_model from used u where u.is_unknown order by u.used_model limit 100) m
+    ),
+    'rows', (
+      select coalesce(jsonb_agg(page.names || page.figures order by page.place), '[]')
       from (
-        select
-          row_number() over (order by s.day, s.hour, s.requests desc, s.model, s.key_id, s.consumer_id, s.endpoint) as place,
-          case when 'day' = any (eve_usage.by) then jsonb_build_object('day', s.day) else '{}' end
-          || case when v_hourly then jsonb_build_object('hour', s.hour) else '{}' end
-          || case when 'consumer' = any (eve_usage.by) then jsonb_build_object(
-            'consumer', coalesce((select c.name from eve.consumers c where c.id = s.consumer_id), s.consumer_id::text)
-          ) else '{}' end
-          || case when 'model' = any (eve_usage.by) then jsonb_build_object('model', s.model) else '{}' end
-          || case when 'key' = any (eve_usage.by) then jsonb_build_object(
-            'key', coalesce((select k.key_alias from public.google_ai_api_keys k where k.id = s.key_id), s.key_id::text)
-          ) else '{}' end
-          || case when 'endpoint' = any (eve_usage.by) then jsonb_build_object('endpoint', s.endpoint) else '{}' end
-          || s.figures as one
+        select s.figures, row_number() over (order by s.day, s.hour, s.size desc, s.model, s.key_id, s.consumer_id, s.endpoint) as place,
+          (
+            select jsonb_object_agg(
+              b.name,
+              case b.name
+                when 'day' then to_jsonb(s.day)
+                when 'hour' then to_jsonb(s.hour)
+                when 'consumer' then to_jsonb(
+                  coalesce((select c.name from eve.consumers c where c.id = s.consumer_id), s.consumer_id::text)
+                )
+                when 'model' then to_jsonb(s.model)
+                when 'key' then to_jsonb(
+                  coalesce((select k.key_alias from public.google_ai_api_keys k where k.id = s.key_id), s.key_id::text)
+                )
+                when 'endpoint' then to_jsonb(s.endpoint)
+              end
+            )
+            from unnest(eve_usage.by) as b (name)
+          ) as names
         from sums s
-        where not s.is_total
+        where not s.is_total and s.is_named
         order by place
         limit least(greatest(eve_usage.at_most, 1), 10000)
       ) page
     )
-  into v_totals, v_rows;
-  return jsonb_build_object(
+  )
+  into v_answer;
+  return v_answer || jsonb_build_object(
     'by', to_jsonb(eve_usage.by), 'since', v_since, 'until', nullif(v_until, 'infinity'),
-    'complete_until', (select p.rolled_until from eve.rollup_progress p), 'rows', v_rows, 'totals', v_totals
+    'complete_until', (select p.rolled_until from eve.rollup_progress p)
   );
 end;
 $function$;
-comment on function public.eve_usage is 'Requests, refusals, attempts, tokens and times summed by day (Pacific), hour, consumer, model, key and endpoint. Complete up to complete_until; call eve_rollup before.';
+comment on function public.eve_usage is 'Requests, refusals, attempts, tokens, times and cost summed by day (Pacific), hour, consumer, model, key and endpoint. Complete up to complete_until; call eve_rollup before.';
 
 -- stages --------------------------------------------------------------------------------------------------------------
 
@@ -26503,7 +26650,7 @@ AS $function$
       order by q.finished_at desc
       limit 10000
     ) r
-  ), refused as materialized (
+  ), kept as materialized (
     select f.code
     from clock
     cross join lateral (
@@ -26513,12 +26660,21 @@ AS $function$
       order by q.refused_at desc
       limit 10000
     ) f
+  ), refused as materialized (
+    select k.code, 1::bigint as times from kept k
+    union all
+    -- Those of a flood, which have no rows of their own, by whole minutes.
+    select c.code, c.times
+    from clock
+    join eve.refusal_counts c on c.minute >= date_trunc('minute', clock.since) and c.is_first
   ), errors as (
-    select e.code, count(*) as times
+    select e.code, sum(e.times) as times
     from (
-      select r.error_code as code from recent r where r.error_code is not null and r.state <> 'succeeded'
+      select r.error_code as code, 1::bigint as times
+      from recent r
+      where r.error_code is not null and r.state <> 'succeeded'
       union all
-      select f.code from refused f
+      select f.code, f.times from refused f
     ) e
     group by e.code
     order by times desc, e.code
@@ -26529,8 +26685,8 @@ AS $function$
     'requests', (select count(*) from recent),
     'succeeded', (select count(*) from recent r where r.state = 'succeeded'),
     'failed', (select count(*) from recent r where r.state = 'failed'),
-    'refused', (select count(*) from refused),
-    'is_sample', (select count(*) from recent) >= 10000 or (select count(*) from refused) >= 10000,
+    'refused', (select coalesce(sum(f.times), 0) from refused f),
+    'is_sample', (select count(*) from recent) >= 10000 or (select count(*) from kept) >= 10000,
     'wait_ms', (
       select jsonb_build_object(
         'p50', percentile_disc(0.5) within group (order by r.wait_ms),
@@ -26681,65 +26837,108 @@ CREATE OR REPLACE FUNCTION public.eve_usage_parts(since timestamp with time zone
  SET search_path TO ''
  SET enable_seqscan TO 'off'
  SET jit TO 'off'
+ SET plan_cache_mode TO 'force_custom_plan'
+ SET work_mem TO '32MB'
 AS $function$
 declare
   v_most constant integer := 100000;
-  v_until constant timestamptz := coalesce(eve_usage_parts.until, 'infinity');
+  -- A request is received at most so long before it ends.
+  v_longest constant interval := '1 hour';
+  v_since timestamptz;
+  v_until timestamptz;
+  v_nobody constant uuid := '00000000-0000-0000-0000-000000000000';
   v_consumer_id constant uuid := eve.consumer_id_of(eve_usage_parts.consumer);
   v_answer jsonb;
 begin
-  if eve_usage_parts.since is null or eve_usage_parts.since >= v_until then
-    raise exception 'since must be before until' using errcode = 'EV400';
-  end if;
+  select c.since, c.until into v_since, v_until from eve.usage_cover(false, eve_usage_parts.since, eve_usage_parts.until) c;
   with recent as materialized (
-    select r.state, r.wait_ms, r.latency_ms, r.error_code
+    select r.state, r.wait_ms, r.latency_ms
     from eve.requests r
-    where r.finished_at >= eve_usage_parts.since and r.finished_at < v_until
+    where r.finished_at >= v_since and r.finished_at < v_until + v_longest
+      and r.received_at >= v_since and r.received_at < v_until
       and (v_consumer_id is null or r.consumer_id = v_consumer_id)
     order by r.finished_at desc
     limit v_most
-  ), refused as materialized (
+  ), kept as materialized (
     select f.code
     from eve.refusals f
-    where f.refused_at >= eve_usage_parts.since and f.refused_at < v_until and f.attempt <= 1
-      and (v_consumer_id is null or f.consumer_id = v_consumer_id)
+    where f.refused_at >= v_since and f.refused_at < v_until and f.attempt <= 1
+      and (v_consumer_id is null or coalesce(f.consumer_id, v_nobody) = v_consumer_id)
     order by f.refused_at desc
     limit v_most
   ), errors as (
-    select e.code, count(*) as times
+    select e.code, sum(e.times) as times
     from (
-      select r.error_code as code from recent r where r.error_code is not null and r.state <> 'succeeded'
+      select r.error_code as code, count(*) as times
+      from eve.requests r
+      where r.error_code is not null and r.state <> 'succeeded' and r.received_at >= v_since and r.received_at < v_until
+        and (v_consumer_id is null or r.consumer_id = v_consumer_id)
+      group by r.error_code
       union all
-      select f.code from refused f
+      select k.code, count(*) from kept k group by k.code
+      union all
+      select c.code, c.times
+      from eve.refusal_counts c
+      where c.minute >= v_since and c.minute < v_until and c.is_first
+        and (v_consumer_id is null or c.consumer_id = v_consumer_id)
     ) e
     group by e.code
-  ), calls as (
-    select substr(r.requested_model, 7) as stage, r.model, r.state, r.dispatched, r.input_tokens, r.output_tokens, r.thoughts_tokens,
-      r.cached_tokens, r.wait_ms, r.latency_ms
+  ), asked as materialized (
+    select r.request_no, substr(r.requested_model, 7) as stage, r.model, r.state, r.lane_id, r.attempts, r.dispatched,
+      r.input_tokens, r.output_tokens, r.thoughts_tokens, r.cached_tokens, r.wait_ms, r.latency_ms
     from eve.requests r
-    where r.requested_model like 'stage:%' and r.finished_at >= eve_usage_parts.since and r.finished_at < v_until
+    where r.requested_model like 'stage:%' and r.received_at >= v_since and r.received_at < v_until
       and (v_consumer_id is null or r.consumer_id = v_consumer_id)
+  ), calls as (
+    select a.stage, a.model, a.state, a.dispatched, a.input_tokens, a.output_tokens,
+      a.thoughts_tokens, a.cached_tokens, a.wait_ms, a.latency_ms, 1::bigint as times
+    from asked a
     union all
-    select substr(f.model, 7), f.model, 'refused', false, 0, 0, 0, 0, 0, 0
+    select a.stage, e.model, 'attempt', e.dispatched, e.input_tokens, e.output_tokens, e.thoughts_tokens, e.cached_tokens, 0,
+      e.latency_ms, 1
+    from asked a
+    cross join lateral (select * from eve.earlier_attempts t where t.request_no = a.request_no offset 0) e
+    where a.attempts > 1 or a.lane_id is null
+    union all
+    select substr(f.model, 7), f.model, 'refused', false, 0, 0, 0, 0, 0, 0, 1
     from eve.refusals f
-    where f.model like 'stage:%' and f.refused_at >= eve_usage_parts.since and f.refused_at < v_until and f.attempt <= 1
-      and (v_consumer_id is null or f.consumer_id = v_consumer_id)
-  ), stages as (
-    select c.stage, c.model, count(*) filter (where c.state <> 'refused') as requests,
+    where f.model like 'stage:%' and f.refused_at >= v_since and f.refused_at < v_until and f.attempt <= 1
+      and (v_consumer_id is null or coalesce(f.consumer_id, v_nobody) = v_consumer_id)
+    union all
+    select substr(c.model, 7), c.model, 'refused', false, 0, 0, 0, 0, 0, 0, c.times
+    from eve.refusal_counts c
+    where c.model like 'stage:%' and c.minute >= v_since and c.minute < v_until and c.is_first
+      and (v_consumer_id is null or c.consumer_id = v_consumer_id)
+  ), sums as (
+    select c.stage, c.model, count(*) filter (where c.state not in ('refused', 'attempt')) as requests,
       count(*) filter (where c.state = 'succeeded') as succeeded, count(*) filter (where c.state = 'failed') as failed,
       count(*) filter (where c.state = 'cancelled') as cancelled, count(*) filter (where c.state = 'expired') as expired,
-      count(*) filter (where c.state = 'refused') as refused,
-      -- Of a request the last attempt is in the audit.
-      count(*) filter (where c.dispatched) as dispatched,
+      coalesce(sum(c.times) filter (where c.state = 'refused'), 0) as refused, count(*) filter (where c.dispatched) as dispatched,
       coalesce(sum(c.input_tokens), 0) as input_tokens, coalesce(sum(c.output_tokens), 0) as output_tokens,
       coalesce(sum(c.thoughts_tokens), 0) as thoughts_tokens, coalesce(sum(c.cached_tokens), 0) as cached_tokens,
       coalesce(sum(c.wait_ms), 0) as wait_ms, coalesce(sum(c.latency_ms) filter (where c.dispatched), 0) as latency_ms
     from calls c
     group by c.stage, c.model
+  ), stages as (
+    select s.*, case when p.is_free then 0 else p.usd end as paid_usd, case when p.is_free then p.usd else 0 end as free_usd,
+      p.is_unknown and not p.is_free as paid_unknown, p.is_unknown and p.is_free as free_unknown
+    from sums s
+    left join eve.known_prices() k on k.model = s.model
+    cross join lateral (
+      select coalesce(k.is_free, false) as is_free,
+        trim_scale(
+          (
+            (s.input_tokens - least(s.cached_tokens, s.input_tokens)) * coalesce(k.input_usd, 0)
+            + least(s.cached_tokens, s.input_tokens) * coalesce(k.cached_usd, k.input_usd, 0)
+            + (s.output_tokens + s.thoughts_tokens) * coalesce(k.output_usd, 0)
+          ) / 1000000
+        ) as usd,
+        k.input_usd is null and s.input_tokens > 0 or k.output_usd is null and s.output_tokens + s.thoughts_tokens > 0 as is_unknown
+    ) p
   )
   select jsonb_build_object(
-    'since', eve_usage_parts.since, 'until', eve_usage_parts.until,
-    'is_sample', (select count(*) from recent) >= v_most or (select count(*) from refused) >= v_most,
+    'since', v_since, 'until', nullif(v_until, 'infinity'),
+    'is_sample', (select count(*) from recent) >= v_most or (select count(*) from kept) >= v_most,
     'wait_ms', (
       select jsonb_build_object('p50', p.of[1], 'p95', p.of[2], 'p99', p.of[3])
       from (select percentile_disc(array[0.5, 0.95, 0.99]) within group (order by r.wait_ms) as of from recent r) p

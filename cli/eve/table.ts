@@ -43,6 +43,16 @@ export function count(value: number | null, absent = "no limit"): string {
   return value === null ? absent : value.toLocaleString("en-US");
 }
 
+/** `$1.23`; less than ten cents to a hundredth of one. */
+export function dollars(usd: number): string {
+  return `$${
+    usd.toLocaleString("en-US", {
+      minimumFractionDigits: 2,
+      maximumFractionDigits: usd > 0 && usd < 0.1 ? 4 : 2,
+    })
+  }`;
+}
+
 /** `3 keys`, `1 key`. */
 export function counted(value: number, one: string, many = `${one}s`): string {
   return `${count(value)} ${value === 1 ? one : many}`;

@@ -541,6 +541,7 @@ export interface UsageFigures {
   failed: number;
   cancelled: number;
   expired: number;
+  /** At their first attempt: none of them is among `requests`. */
   refused: number;
   input_tokens: number;
   output_tokens: number;
@@ -551,13 +552,21 @@ export interface UsageFigures {
   /** Milliseconds, of all together: that requests waited, and that upstream took. */
   wait_ms: number;
   latency_ms: number;
+  /** US dollars, by the prices of now; free_usd: what calls in a free tier would have cost. */
+  paid_usd: number;
+  free_usd: number;
+  /** Some of it has no known price: it is more than that. */
+  paid_unknown: boolean;
+  free_unknown: boolean;
 }
 
 export type UsageSplit = "day" | "hour" | "consumer" | "model" | "key" | "endpoint";
 
 export interface UsageAnswer {
   now: Now;
+  /** What the sums cover; `until` null: up to now. */
   since: string;
+  until: string | null;
   /** Everything that was written before is in it; null: nothing was summed yet. */
   complete_until: string | null;
   rows: (UsageFigures & {
@@ -568,12 +577,19 @@ export interface UsageAnswer {
     key?: string | null;
     endpoint?: string;
   })[];
+  /** All that are not among the `top`, together; null: there are none. */
+  others: UsageFigures | null;
+  others_of: number;
   totals: UsageFigures;
+  /** Models that were used and have no known price. */
+  unpriced: string[];
 }
 
 /** Of a time. */
 export interface UsageParts {
-  /** There were more: percentiles and errors are of the newest 100,000. */
+  since: string;
+  until: string | null;
+  /** There were more: percentiles are of the newest 100,000 requests, refusals among the errors of the newest 100,000. */
   is_sample: boolean;
   wait_ms: Percentiles;
   /** Of those that succeeded, what upstream took. */

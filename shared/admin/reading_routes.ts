@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
-import { REQUEST_STATES, USAGE_BY } from "../database/reading.ts";
+import { type DatabaseClock, REQUEST_STATES, USAGE_BY } from "../database/reading.ts";
 import { wholeDays } from "../runtime/pacific_days.ts";
 import { route } from "./route.ts";
 
@@ -10,8 +10,24 @@ const text = z.string().trim().min(1).max(200);
 const share = z.number().min(0).max(0.9).optional();
 const limit = z.number().int().min(0).max(2_147_483_647).nullish();
 
+/** Usage is shown in well under a second; what could not be summed by then is with the next look, and `complete_until` says so. */
+const ROLLUP_TIME_LIMIT_MS = 500;
+
 /** Less than a page waits; what is left of the work is done by the next run. */
 const RUN_TIME_LIMIT_MS = 20_000;
+
+/** Of sums: whole Pacific days, of which today is one, or from an instant on; by default seven days. */
+const period = {
+  days: number.pipe(z.number().min(1).max(400)).optional(),
+  since: text.optional(),
+  until: text.optional(),
+};
+const oneBeginning: [(asked: { days?: number; since?: string }) => boolean, { error: string }] = [
+  ({ days, since }) => days === undefined || since === undefined,
+  { error: "send days or since, not both" },
+];
+const beginning = (days: number | undefined, since: string | undefined, now: DatabaseClock) =>
+  since ?? wholeDays(days ?? 7, now.pacific_day);
 
 /** What maintenance answers. */
 const operationRun = z.object({
@@ -162,41 +178,26 @@ export const readingRoutes = [
     z.strictObject({
       by: z.string().default("day").transform((names) => names.split(",").map((name) => name.trim()))
         .pipe(z.array(z.enum(USAGE_BY, { error: `must be some of ${USAGE_BY.join(", ")}` }))),
-      days: number.pipe(z.number().min(1).max(400)).optional(),
-      since: text.optional(),
-      until: text.optional(),
+      ...period,
       consumer: text.optional(),
       model: text.optional(),
       key: text.optional(),
       limit: number.optional(),
-    }).refine(({ days, since }) => days === undefined || since === undefined, {
-      error: "send days or since, not both",
-    }),
-    async ({ dependencies: { reading } }, { limit: atMost, days, ...asked }) => {
-      // What could not be summed in time is missing, and complete_until says so.
-      await reading.rollUp().catch(() => false);
+      top: number.pipe(z.number().min(1).max(100)).optional(),
+    }).refine(...oneBeginning),
+    async ({ dependencies: { reading } }, { limit: atMost, days, since, ...asked }) => {
+      await reading.rollUp(ROLLUP_TIME_LIMIT_MS).catch(() => false);
       const now = await reading.now();
-      const since = days === undefined ? asked.since : wholeDays(days, now.pacific_day);
-      return { ...await reading.usage({ ...asked, since, atMost }), now };
+      return { ...await reading.usage({ ...asked, since: beginning(days, since, now), atMost }), now };
     },
   ),
 
   route(
     "GET",
     "/usage/parts",
-    z.strictObject({
-      days: number.pipe(z.number().min(1).max(400)).optional(),
-      since: text.optional(),
-      until: text.optional(),
-      consumer: text.optional(),
-    }).refine(({ days, since }) => days === undefined || since === undefined, {
-      error: "send days or since, not both",
-    }),
-    async ({ dependencies: { reading } }, { days = 7, since, ...asked }) =>
-      await reading.usageParts({
-        ...asked,
-        since: since ?? wholeDays(days, (await reading.now()).pacific_day),
-      }),
+    z.strictObject({ ...period, consumer: text.optional() }).refine(...oneBeginning),
+    async ({ dependencies: { reading } }, { days, since, ...asked }) =>
+      await reading.usageParts({ ...asked, since: beginning(days, since, await reading.now()) }),
   ),
 
   route(

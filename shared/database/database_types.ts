@@ -2266,6 +2266,7 @@ export type Database = {
           "key"?: string;
           "model"?: string;
           "since"?: string;
+          "top"?: number;
           "until"?: string;
         };
         Returns: Json;

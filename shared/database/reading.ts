@@ -299,6 +299,7 @@ const usageFigures = z.object({
   failed: z.number(),
   cancelled: z.number(),
   expired: z.number(),
+  /** Requests that were refused at their first attempt; they are not among `requests`. */
   refused: z.number(),
   attempts: z.number(),
   /** Attempts that called upstream. */
@@ -312,11 +313,18 @@ const usageFigures = z.object({
   /** Milliseconds that requests waited, together; latency_ms: that upstream took. */
   wait_ms: z.number(),
   latency_ms: z.number(),
+  /** US dollars, by the prices of now; free_usd: what calls in a free tier would have cost. */
+  paid_usd: z.number(),
+  free_usd: z.number(),
+  /** Some of it has no known price: it is more than that. */
+  paid_unknown: z.boolean(),
+  free_unknown: z.boolean(),
 });
 export type UsageFigures = z.output<typeof usageFigures>;
 
 const usage = z.object({
   by: z.array(z.enum(USAGE_BY)),
+  /** What the sums cover: whole hours, and whole days where hours are no longer kept. */
   since: z.string(),
   until: z.string().nullable(),
   /** Everything that was written before this time is in it; null: nothing was summed yet. */
@@ -329,7 +337,14 @@ const usage = z.object({
     key: z.string().nullable().optional(),
     endpoint: z.string().optional(),
   })),
+  /** How many rows there are, those that were not asked for among them. */
+  rows_of: z.number(),
+  /** All that are not among the largest, together, and how many they are; null: there are none. */
+  others: usageFigures.nullable(),
+  others_of: z.number(),
   totals: usageFigures,
+  /** Models that were used and have no known price; the first 100. */
+  unpriced: z.array(z.string()),
 });
 export type UsageReport = z.output<typeof usage>;
 
@@ -342,6 +357,8 @@ export interface UsageFilter {
   key?: string;
   /** 1 to 10,000. */
   atMost?: number;
+  /** 1 to 100: of the first of `by` only so many, the largest by requests and refusals. That is no day and no hour. */
+  top?: number;
 }
 
 const facts = z.object({
@@ -436,7 +453,10 @@ const overview = z.object({
 export type Overview = z.output<typeof overview>;
 
 const usageParts = z.object({
-  /** There were more: percentiles and errors are of the newest 100,000. */
+  /** The same time as that of `usage`. */
+  since: z.string(),
+  until: z.string().nullable(),
+  /** There were more: percentiles are of the newest 100,000 requests, refusals among the errors of the newest 100,000. */
   is_sample: z.boolean(),
   wait_ms: percentiles,
   /** Of those that succeeded, what upstream took. */
@@ -505,8 +525,8 @@ export interface Reading {
   ): Promise<ChangedLimit[]>;
   clearLimits(quotaProject: string, model?: string): Promise<string[]>;
   usage(filter: UsageFilter): Promise<UsageReport>;
-  /** Brings the sums up to now, for some seconds. False: there is more to sum, or another process is doing it: try again. */
-  rollUp(): Promise<boolean>;
+  /** Brings the sums up to now, for 5 s at most or as said. False: there is more to sum, or another process is doing it: try again. */
+  rollUp(atMostMs?: number): Promise<boolean>;
   facts(): Promise<ProjectFacts>;
   /** How the last hour went. */
   overview(): Promise<Overview>;
@@ -606,11 +626,12 @@ export function createReading(transport: Transport, timeoutMs = READING_TIMEOUT_
         model: filter.model ?? null,
         key: filter.key ?? null,
         ...(filter.atMost !== undefined && { at_most: filter.atMost }),
+        ...(filter.top !== undefined && { top: filter.top }),
       }, usage),
-    rollUp: async () => {
+    rollUp: async (atMostMs) => {
       const { status, error } = await ask(
         "eve_rollup",
-        {},
+        atMostMs === undefined ? {} : { at_most_ms: atMostMs },
         z.object({ status: z.string(), error: z.string().optional() }),
       );
       if (status === "failed") throw new GatewayError("internal", { detail: `eve_rollup: ${error}` });

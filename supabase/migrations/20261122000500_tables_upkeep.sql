@@ -199,7 +199,7 @@ comment on column eve.usage_hours.consumer_id is 'Null: the project''s own key.'
 comment on column eve.usage_hours.model is 'The model that served; of a refusal the one that was asked for, (unknown) where there is no such model.';
 comment on column eve.usage_hours.key_id is 'Of a request the key of its last attempt; null: none was used.';
 comment on column eve.usage_hours.requests is 'Requests that came and have ended: succeeded, failed, cancelled and expired together.';
-comment on column eve.usage_hours.refused is 'Reservations that were refused.';
+comment on column eve.usage_hours.refused is 'Requests that were refused, at their first attempt: none of them is among requests.';
 comment on column eve.usage_hours.attempts is 'Reservations that were granted, of requests that have ended; dispatched: those that called upstream.';
 comment on column eve.usage_hours.upstream_refused is 'Attempts that upstream answered with 429.';
 comment on column eve.usage_hours.wait_ms is 'Milliseconds that the requests waited for their starts, together; latency_ms: that upstream took.';

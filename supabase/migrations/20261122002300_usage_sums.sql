@@ -9,8 +9,8 @@
 -- Reading the audit ------------------------------------------------------------------------------------------------------
 
 -- What counts in [from_at, until_at), a row of the audit each, with the slice that it counts in: requests when they came,
--- attempts of requests that have ended when they started, refusals when they were refused. A caller may ask for any name: those
--- that no model has are one.
+-- attempts of requests that have ended when they started, refusals when they were refused at their first attempt (a later one's
+-- belongs to a request that counts as it ended). A caller may ask for any name: those that no model has are one.
 create or replace function eve.usage_rows(from_at timestamptz, until_at timestamptz)
 returns table (
   source text, number bigint, attempt smallint, slice timestamptz, consumer_id uuid, model text, key_id uuid, endpoint text,
@@ -55,13 +55,13 @@ begin
     coalesce(m.model, '(unknown)'), v_nobody, left(f.endpoint, 40), 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
   from eve.refusals f
   left join public.google_ai_model_limits m on m.model = f.model
-  where f.refused_at >= usage_rows.from_at and f.refused_at < usage_rows.until_at
+  where f.refused_at >= usage_rows.from_at and f.refused_at < usage_rows.until_at and f.attempt <= 1
   union all
   select 'refusal_counts', c.id, 0::smallint, c.minute, c.consumer_id, coalesce(m.model, '(unknown)'), v_nobody, c.endpoint,
     0, 0, 0, 0, 0, c.times, 0, 0, 0, 0, 0, 0, 0, 0, 0
   from eve.refusal_counts c
   left join public.google_ai_model_limits m on m.model = c.model
-  where c.minute >= usage_rows.from_at and c.minute < usage_rows.until_at;
+  where c.minute >= usage_rows.from_at and c.minute < usage_rows.until_at and c.is_first;
 end;
 $$;
 

@@ -65,11 +65,11 @@ begin
         from (
           select f.code || coalesce(':' || f.limit_name, '') as reason, 1 as times
           from eve.refusals f
-          where f.refused_at >= v_from and f.refused_at < v_until
+          where f.refused_at >= v_from and f.refused_at < v_until and f.attempt <= 1
           union all
           select c.code || coalesce(':' || nullif(c.limit_name, ''), ''), c.times
           from eve.refusal_counts c
-          where c.minute >= v_from and c.minute < v_until
+          where c.minute >= v_from and c.minute < v_until and c.is_first
         ) one
         group by 1
       ) t

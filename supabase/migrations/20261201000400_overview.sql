@@ -25,14 +25,29 @@ alter table eve.model_prices enable row level security;
 revoke all on table eve.model_prices from public, anon, authenticated;
 grant select, insert, update, delete on table eve.model_prices to service_role;
 
--- As https://ai.google.dev/gemini-api/docs/pricing has them, standard tier; Gemma is served in the free tier alone.
+-- Of the models of 20261122000700_default_models.sql, as https://ai.google.dev/gemini-api/docs/pricing had them on that day, standard
+-- tier; of embeddings Google's announcement. Gemma is served in the free tier alone: there is no price that it would have had.
+-- docs/cost.md has the same table.
 insert into eve.model_prices (model, input_usd, cached_usd, output_usd, is_free, as_of)
 values
   ('gemini-3.5-flash', 1.5, 0.15, 9, false, '2026-10-08'),
+  ('gemini-3.5-flash-lite', 0.3, 0.03, 2.5, false, '2026-10-07'),
   ('gemini-2.5-flash', 0.3, 0.03, 2.5, false, '2026-03-01'),
-  ('gemma-4-31b-it', null, null, null, true, '2026-03-01'),
-  ('gemma-4-26b-a4b-it', null, null, null, true, '2026-03-01')
+  ('gemini-embedding-001', 0.15, null, null, false, '2025-07-14'),
+  ('gemma-4-31b-it', null, null, null, true, '2026-10-07'),
+  ('gemma-4-26b-a4b-it', null, null, null, true, '2026-10-07'),
+  ('gemma-3-27b', null, null, null, true, '2026-03-01'),
+  ('gemma-3-27b-it', null, null, null, true, '2026-03-01')
 on conflict (model) do nothing;
+
+create or replace function eve.known_prices()
+returns table (model text, input_usd numeric, cached_usd numeric, output_usd numeric, is_free boolean)
+language sql
+stable
+set search_path = ''
+as $$
+  select p.model, p.input_usd, p.cached_usd, p.output_usd, p.is_free from eve.model_prices p;
+$$;
 
 create or replace function public.eve_prices()
 returns jsonb
@@ -104,7 +119,7 @@ as $$
       order by q.finished_at desc
       limit 10000
     ) r
-  ), refused as materialized (
+  ), kept as materialized (
     select f.code
     from clock
     cross join lateral (
@@ -114,12 +129,21 @@ as $$
       order by q.refused_at desc
       limit 10000
     ) f
+  ), refused as materialized (
+    select k.code, 1::bigint as times from kept k
+    union all
+    -- Those of a flood, which have no rows of their own, by whole minutes.
+    select c.code, c.times
+    from clock
+    join eve.refusal_counts c on c.minute >= date_trunc('minute', clock.since) and c.is_first
   ), errors as (
-    select e.code, count(*) as times
+    select e.code, sum(e.times) as times
     from (
-      select r.error_code as code from recent r where r.error_code is not null and r.state <> 'succeeded'
+      select r.error_code as code, 1::bigint as times
+      from recent r
+      where r.error_code is not null and r.state <> 'succeeded'
       union all
-      select f.code from refused f
+      select f.code, f.times from refused f
     ) e
     group by e.code
     order by times desc, e.code
@@ -130,8 +154,8 @@ as $$
     'requests', (select count(*) from recent),
     'succeeded', (select count(*) from recent r where r.state = 'succeeded'),
     'failed', (select count(*) from recent r where r.state = 'failed'),
-    'refused', (select count(*) from refused),
-    'is_sample', (select count(*) from recent) >= 10000 or (select count(*) from refused) >= 10000,
+    'refused', (select coalesce(sum(f.times), 0) from refused f),
+    'is_sample', (select count(*) from recent) >= 10000 or (select count(*) from kept) >= 10000,
     'wait_ms', (
       select jsonb_build_object(
         'p50', percentile_disc(0.5) within group (order by r.wait_ms),

@@ -674,9 +674,13 @@ test("what was spent is summed up to this moment, for people, programs and sprea
   expect(rows[0]).toMatchObject({ day: expect.stringMatching(/^\d{4}-\d\d-\d\d$/), key: expect.anything() });
   const sheet = (await run("usage", "--by", "model", "--csv")).said.split("\r\n");
   expect(sheet[0]).toBe(
-    "model,requests,succeeded,failed,cancelled,expired,refused,attempts,dispatched,upstream_refused,input_tokens,output_tokens,thoughts_tokens,cached_tokens,wait_ms,latency_ms",
+    "model,requests,succeeded,failed,cancelled,expired,refused,attempts,dispatched,upstream_refused,input_tokens,output_tokens,thoughts_tokens,cached_tokens,wait_ms,latency_ms,paid_usd,free_usd,paid_unknown,free_unknown",
   );
   expect(sheet).toContainEqual(expect.stringMatching(/^gemma-4-31b-it,\d+,/));
+  const top = await json("usage", "--by", "consumer,model", "--top", "1");
+  const named = top.rows.reduce((sum: number, row: { requests: number }) => sum + row.requests, 0);
+  expect(named + (top.others?.requests ?? 0)).toBe(top.totals.requests);
+  expect(new Set(top.rows.map((row: { consumer: string }) => row.consumer)).size).toBe(1);
   expect((await run("usage", "--consumer", "nobody")).code).toBe(1);
   expect((await run("usage", "--since", "61m")).said).toContain("The sums are of whole hours");
   expect((await run("usage", "--since", "today")).said).not.toContain("whole hours");
@@ -764,6 +768,8 @@ describe("a command line that makes no sense ends with 2 and says what does", ()
     [["keys", "lsit"], /Did you mean list\?/],
     [["usage", "--form", "today"], /Unknown option '--form'/],
     [["usage", "--by", "weekday"], /--by must be some of day, hour, consumer/],
+    [["usage", "--by", "consumer", "--top", "101"], /--top must be between 1 and 100/],
+    [["usage", "--top", "3"], /--top needs consumer, model, key or endpoint first/],
     [["usage", "--since", "tomorrow"], /--since must be a time such as today/],
     [["usage", "--csv", "--json"], /--csv or --json/],
     [["requests", "list", "--outcome", "lost"], /--outcome must be succeeded, failed/],

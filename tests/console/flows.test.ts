@@ -16,7 +16,18 @@ import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { chromiumPath, openBrowser, openPage, signIn } from "./browser.ts";
 import { type At, FLOWS } from "./flows.ts";
 import { installedConsole } from "./installed_console.ts";
-import { CONSUMERS, fillConsumers, fillRequests, type Sums, sumsOf } from "./many_requests.ts";
+import {
+  CONSUMERS,
+  costOf,
+  fillConsumers,
+  fillRequests,
+  forgetPrices,
+  priceModels,
+  type Sums,
+  type SumsBy,
+  sumsOf,
+  timesOf,
+} from "./many_requests.ts";
 import { LANGUAGES, type Look, SCHEMES, Screen, WIDTHS } from "./screen.ts";
 
 const CAN_RUN = Deno.env.get("CI") !== undefined ||
@@ -141,6 +152,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       await sql`select public.eve_rollup(600000)`;
     };
     await sql`select public.eve_rollup_rebuild()`;
+    await priceModels(sql);
     try {
       await at(midnight - MINUTE_MS);
       await fill(midnight - MINUTE_MS, 89 * MINUTE_MS, 8, 96_000, 1);
@@ -150,6 +162,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       await compared(clock!.today);
     } finally {
       await moveClock(sql, 0);
+      await forgetPrices(sql);
     }
 
     async function compared(when: string) {
@@ -189,7 +202,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
         from (
           select r.request_id, r.finished_at as at, r.consumer_id from eve.requests r
           union all
-          select f.request_id, f.refused_at, f.consumer_id from eve.refusals f
+          select f.request_id, f.refused_at, f.consumer_id from eve.refusals f where f.attempt = 1
         ) one
         where consumer_id = (select id from eve.consumers where name = ${bot!})
         order by at desc limit 20`;
@@ -207,21 +220,115 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       await page.getByText(screen.t("usage.split.consumer"), { exact: true }).click();
       await page.getByText(screen.t("usage.spans.day"), { exact: true }).click();
       await expect.poll(() => cellsOf("Σ")).toEqual(written(total));
-      const names = await page.getByRole("table", { name: screen.t("usage.title") }).getByRole("rowheader")
-        .allTextContents();
-      // The ten who called most, all others in one line, and the sum.
-      expect(names, when).toHaveLength(12);
-      const most = [...sums.values()].map(({ requests, refused }) => requests + refused)
-        .toSorted((one, other) => other - one).slice(0, 10);
-      const top = names.slice(0, 10).map((name) => sums.get(name)!);
-      expect(top.map(({ requests, refused }) => requests + refused), when).toEqual(most);
-      for (const name of names.slice(0, 10)) {
-        expect(await cellsOf(name), name).toEqual(written(sums.get(name)!));
+      const table = page.getByRole("table", { name: screen.t("usage.title") });
+      const size = ({ requests, refused }: Sums) => requests + refused;
+      /** The ten largest, all others in one line, and the sum; and the same at the command line. */
+      const split = async (by: SumsBy, all: Map<string | null, Sums>, sum: Sums) => {
+        const nameOf = (name: string) => by === "key" && name === "" ? screen.t("usage.no_key") : name;
+        const expected = new Map(
+          [...all].flatMap(([name, row]) => name === null ? [] : [[nameOf(name), row] as const]),
+        );
+        await page.getByRole("radiogroup", { name: screen.t("usage.by") })
+          .getByText(screen.t(`usage.split.${by}`), { exact: true }).click();
+        await expect.poll(() => cellsOf("Σ"), { message: by }).toEqual(written(sum));
+        // The sum may be that of the split before: what is awaited are names of this one.
+        const most = [...expected.values()].map(size).toSorted((one, other) => other - one).slice(0, 10);
+        const names = () => table.getByRole("rowheader").allTextContents();
+        await expect.poll(
+          async () => (await names()).slice(0, most.length).map((name) => size(expected.get(name) ?? sum)),
+          { message: by },
+        ).toEqual(most);
+        const shown = (await names()).slice(0, most.length);
+        expect(await names(), by).toHaveLength(shown.length + (expected.size > 10 ? 2 : 1));
+        for (const name of shown) expect(await cellsOf(name), name).toEqual(written(expected.get(name)!));
+        if (expected.size > 10) {
+          const left = (name: keyof Sums) =>
+            shown.reduce((rest, one) => rest - expected.get(one)![name], sum[name]);
+          expect(await cellsOf(screen.t("usage.others")), by).toEqual(
+            COLUMNS.map((name) => number(left(name))),
+          );
+        }
+        if (by === "stage") return;
+        const told = await run("usage", "--by", by, "--since", "today", "--top", "10");
+        expect(read(told.totals), by).toEqual(sum);
+        expect(
+          new Map(told.rows.map((row: Record<string, number>) => [nameOf(String(row[by] ?? "")), read(row)])),
+          by,
+        ).toEqual(new Map(shown.map((name) => [name, expected.get(name)])));
+        expect(told.others_of, by).toBe(Math.max(expected.size - 10, 0));
+      };
+      const midnightOfIt = new Date(pacificMidnight(when));
+      await split("consumer", sums, total);
+      expect(sums.size, when).toBeGreaterThan(10);
+      for (const by of ["key", "endpoint", "stage", "model"] as const) {
+        const of = await sumsOf(sql, midnightOfIt, by);
+        if (by === "model") expect(of.size, when).toBeGreaterThan(20);
+        await split(by, of, of.get(null)!);
       }
-      const others = Object.fromEntries(
-        COLUMNS.map((name) => [name, top.reduce((rest, row) => rest - row[name], total[name])]),
-      ) as unknown as Sums;
-      expect(await cellsOf(screen.t("usage.others")), when).toEqual(written(others));
+
+      // What it cost: of models with a price, of one in a free tier, and at least that, since of others no price is known.
+      const cost = await costOf(sql, midnightOfIt);
+      const { totals: costs, unpriced } = await run(
+        "usage",
+        "--by",
+        "model",
+        "--since",
+        "today",
+        "--top",
+        "10",
+      );
+      expect(costs.paid_usd, when).toBeCloseTo(cost.paid, 6);
+      expect(costs.free_usd, when).toBeCloseTo(cost.free, 6);
+      expect([costs.paid_unknown, costs.free_unknown, unpriced.length], when).toEqual([true, true, 18]);
+      const usd = (value: number) =>
+        value.toLocaleString("en-GB", { style: "currency", currency: "USD", maximumFractionDigits: 4 });
+      const sum = page.getByRole("row").filter({
+        has: page.getByRole("rowheader", { name: "Σ", exact: true }),
+      });
+      await expect.poll(() => sum.getByRole("cell").last().textContent(), { message: when }).toBe(
+        `${screen.t("prices.at_least", { cost: usd(cost.paid) })}, ${
+          screen.t("prices.would", { cost: screen.t("prices.at_least", { cost: usd(cost.free) }) })
+        }`,
+      );
+
+      // What is saved is what is shown.
+      const saving = page.waitForEvent("download");
+      await screen.button("requests.export.csv").click();
+      const saved = (await Deno.readTextFile(await (await saving).path())).trim().split("\r\n")
+        .map((line) => line.split(","));
+      expect(saved.map(([name]) => name), when).toEqual([
+        "model",
+        ...await table.getByRole("rowheader").allTextContents(),
+      ]);
+      const figures = Object.fromEntries(saved[0]!.map((name, at) => [name, saved.at(-1)![at]]));
+      for (const name of COLUMNS) expect(figures[name], when).toBe(String(total[name]));
+      expect(Number(figures.cost_usd), when).toBeCloseTo(cost.paid, 6);
+      expect(figures.cost_has_unknown, when).toBe("true");
+
+      // How long it took, and why it failed.
+      const times = await timesOf(sql, midnightOfIt);
+      const region = page.getByRole("region", { name: screen.t("usage.times"), exact: true });
+      const duration = (ms: number) =>
+        new Intl.NumberFormat("en-GB", {
+          style: "unit",
+          unit: ms < 1_000 ? "millisecond" : "second",
+          unitDisplay: "narrow",
+          maximumFractionDigits: ms < 1_000 ? 0 : 1,
+        }).format(ms < 1_000 ? ms : ms / 1_000);
+      await expect.poll(() => region.locator(".figures").allTextContents(), { message: when }).toEqual(
+        [times.wait, times.latency].map((of) => of.map(duration).join(" / ")),
+      );
+      const codes = page.getByRole("table", { name: screen.t("usage.errors"), exact: true }).getByRole("row");
+      expect((await codes.allTextContents()).slice(1), when).toEqual(
+        times.errors.map(([code, count]) => code + number(count)),
+      );
+      expect(times.errors.reduce((all, [, count]) => all + count, 0), when).toBe(
+        total.failed + total.refused,
+      );
+
+      // Of which time it is, and that nothing is missing.
+      await page.getByText(`today is ${when}`).waitFor();
+      expect(await page.getByText(screen.like("usage.complete_until")).count(), when).toBe(0);
       await page.getByText(screen.t("usage.spans.week"), { exact: true }).click();
       await page.getByText(screen.t("usage.split.day"), { exact: true }).click();
       await expect.poll(() => cellsOf("Σ")).toEqual(written(week));
@@ -249,11 +356,17 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       await expect.poll(() => page.url()).not.toContain(bot);
 
       const [hour] = await sql`
-        select count(*)::integer as requests, count(*) filter (where state = 'failed')::integer as failed
-        from eve.requests where finished_at > eve.clock() - interval '1 hour'`;
+        select count(*)::integer as requests, count(*) filter (where state = 'failed')::integer as failed,
+          (
+            select count(*) from eve.refusals where refused_at >= eve.clock() - interval '1 hour' and attempt <= 1
+          )::integer + (
+            select sum(times) from eve.refusal_counts
+            where minute >= date_trunc('minute', eve.clock() - interval '1 hour') and is_first
+          )::integer as refused
+        from eve.requests where finished_at >= eve.clock() - interval '1 hour'`;
       const overview = page.getByRole("region", { name: screen.t("overview.hour"), exact: true });
       await screen.open("overview");
-      for (const name of ["requests", "failed"] as const) {
+      for (const name of ["requests", "failed", "refused"] as const) {
         await expect.poll(() => overview.textContent(), { message: when })
           .toContain(screen.t(`overview.${name}`) + number(hour![name]));
       }

@@ -446,8 +446,15 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
     await screen.check();
     const saved = page.waitForEvent("download");
     await screen.button("requests.export.json").click();
-    const rows = JSON.parse(await Deno.readTextFile(await (await saved).path())) as { model: string }[];
+    const { rows, total } = JSON.parse(await Deno.readTextFile(await (await saved).path())) as {
+      rows: { model: string; requests: number }[];
+      total: { model: string; requests: number };
+    };
     expect(rows.map(({ model }) => model)).toContain(MODEL);
+    expect(total).toMatchObject({
+      model: "Σ",
+      requests: rows.reduce((sum, { requests }) => sum + requests, 0),
+    });
     await screen.button("prices.title").click();
     const prices = screen.dialog(screen.t("prices.title"));
     await prices.getByRole("button", { name: `${screen.t("keys.change")}: ${MODEL}`, exact: true }).click();

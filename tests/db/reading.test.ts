@@ -467,10 +467,12 @@ describe("what sums by the hour do not know", () => {
       )
       select n, case n % 2 when 0 then ${OTHER}::uuid else ${PROJECT}::uuid end, 'r' || n, 'interactive', 'native',
         case n % 4 when 0 then 'stage:POEM' end, 'gemma-4-31b-it', case n % 10 when 0 then 'failed' else 'succeeded' end,
-        case n % 10 when 0 then 'upstream_error' end, 1, true, n, 2 * n, 10, 3, 2, eve.clock() - interval '1 hour',
-        -- The last hundred ended before the time.
-        eve.clock() - case when n > 1000 then interval '3 hours' else interval '1 minute' end
-      from generate_series(1, 1100) n`;
+        case n % 10 when 0 then 'upstream_error' end, 1, true, n, 2 * n, 10, 3, 2, at - interval '1 second', at
+      from generate_series(1, 1100) n
+      -- The last hundred came before the time.
+      cross join lateral (
+        select eve.clock() - case when n > 1000 then interval '4 hours' else interval '1 minute' end as at
+      ) ended`;
     await sql`
       insert into eve.refusals (refused_at, request_id, attempt, consumer_id, class, endpoint, model, code, tokens)
       values (eve.clock(), 'f1', 1, ${OTHER}, 'interactive', 'native', 'stage:POEM', 'rate_limited', 1),

@@ -467,7 +467,19 @@ describe("what the pages read and do", () => {
   });
 
   test("usage, tokens and alerts answer", async () => {
-    expect(await admin("/usage?by=day,model")).toMatchObject({ status: 200, by: ["day", "model"] });
+    const week = await admin("/usage?by=day,model");
+    expect(week).toMatchObject({ status: 200, by: ["day", "model"] });
+    // Without a time it is seven whole days, and what is told beside it is of the same.
+    const parts = await admin("/usage/parts");
+    expect(new Date(parts.since)).toEqual(new Date(week.since));
+    expect(week.since).toBe((await admin("/usage?by=model&days=7")).since);
+    expect(await admin("/usage?by=consumer&top=1")).toMatchObject({
+      status: 200,
+      others_of: expect.any(Number),
+    });
+    for (const wrong of ["by=consumer&top=101", "by=day&top=3", "days=3&since=2026-11-01T00:00:00Z"]) {
+      expect(await admin(`/usage?${wrong}`), wrong).toMatchObject({ status: 400 });
+    }
     expect(await admin("/tokens")).toMatchObject({ tokens: [] });
     expect(await admin("/alerts")).toMatchObject({ status: 200 });
   });

@@ -53,12 +53,14 @@ const counted = async (sql: postgres.Sql, trunc: (time: string) => string, name:
   }, nullif(f.consumer_id, '00000000-0000-0000-0000-000000000000'), coalesce((select m.model from public.google_ai_model_limits m where m.model = f.model), '(unknown)'), null, f.endpoint,
         0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
       from eve.refusals f
+      where f.attempt <= 1
       union all
       select ${
     trunc("c.minute")
   }, nullif(c.consumer_id, '00000000-0000-0000-0000-000000000000'), c.model, null, c.endpoint,
         0, 0, 0, 0, 0, c.times, 0, 0, 0, 0, 0, 0, 0, 0, 0
       from eve.refusal_counts c
+      where c.is_first
       union all
       select ${
     trunc("to_timestamp(a.start_ms / 1000.0)")

@@ -12,7 +12,7 @@ import { csv } from "../csv.ts";
 import { CliFailure, misuse } from "../failure.ts";
 import { pacificHour, wholeDays } from "../../../shared/runtime/pacific_days.ts";
 import { readInstant } from "../period.ts";
-import { blue, bold, count, dim, instant, red, table, widthOf, yellow } from "../table.ts";
+import { blue, bold, count, dim, dollars, instant, red, table, widthOf, yellow } from "../table.ts";
 import { readChoice, readNumber } from "../values.ts";
 import { hitRate } from "./cache.ts";
 
@@ -20,6 +20,7 @@ const SINCE_BY_DEFAULT = "7d";
 const DAYS = /^([1-9]\d{0,3})d$/;
 const ROWS_BY_DEFAULT = 200;
 const MOST_ROWS = 10_000;
+const MOST_TOP = 100;
 /** Narrower bars say nothing. */
 const NARROWEST_BAR = 10;
 const WIDEST_BAR = 50;
@@ -41,7 +42,9 @@ export const usageCommand: Command = {
   about:
     "Days are Pacific, as Google's, and so are the hours that are shown; programs get UTC. It first has the sums\n" +
     "brought up to now, so they are of everything that has ended. Sums are of whole hours: what is asked for from the\n" +
-    "middle of one is counted from its beginning.",
+    "middle of one is counted from its beginning; where hours are no longer kept, of whole days. What is refused is no\n" +
+    "request, and counts once, at its first attempt. Cost is by the prices that the console's page Usage has: unknown\n" +
+    "where there is none.",
   arguments: [],
   options: {
     by: { value: "A,B", help: `${USAGE_BY.join(", ")}; day by default` },
@@ -56,12 +59,17 @@ export const usageCommand: Command = {
     key: { value: "ALIAS", help: "of this key" },
     chart: { value: "WHAT", help: "what the bars show: requests (default), tokens or refused" },
     csv: { help: "comma-separated values, with every figure" },
+    top: {
+      value: "N",
+      help: "of the first of --by (no day, no hour) the N largest; all others are one line",
+    },
     limit: { value: "N", help: `rows; ${ROWS_BY_DEFAULT} by default` },
   },
   examples: [
     "usage",
     "usage --by hour --since today",
     "usage --by consumer,model --since 30d --chart tokens",
+    "usage --by consumer --top 10",
     "usage --by day,key --since 2026-11-01 --until 2026-12-01 --csv > november.csv",
   ],
   async run(given, around) {
@@ -69,6 +77,13 @@ export const usageCommand: Command = {
     const measure = readChoice(given, "chart", ["requests", "tokens", "refused"]) ?? "requests";
     const atMost = readNumber(given, "limit") ?? ROWS_BY_DEFAULT;
     if (atMost < 1 || atMost > MOST_ROWS) throw misuse(`--limit must be between 1 and ${count(MOST_ROWS)}.`);
+    const top = readNumber(given, "top");
+    if (top !== undefined && (top < 1 || top > MOST_TOP)) {
+      throw misuse(`--top must be between 1 and ${MOST_TOP}.`);
+    }
+    if (top !== undefined && (by[0] === "day" || by[0] === "hour")) {
+      throw misuse("--top needs consumer, model, key or endpoint first in --by.");
+    }
     if (given.switch("csv") && around.json) throw misuse("Say --csv or --json, not both.");
     const { reading, cache } = around.connect();
     const clock = await reading.now();
@@ -81,6 +96,7 @@ export const usageCommand: Command = {
       model: given.option("model"),
       key: given.option("key"),
       atMost,
+      top,
     };
     await rollUp(reading, around);
     const { since, consumer, model } = filter;
@@ -92,7 +108,7 @@ export const usageCommand: Command = {
       json: { ...usage, cache: saved },
       text: given.switch("csv")
         ? asCsv(usage)
-        : asText(usage, measure, around.width, atMost) + savedByCache(saved) + wholeHours(since, usage),
+        : asText(usage, measure, around.width) + savedByCache(saved) + wholeHours(since, usage),
     };
   },
 };
@@ -152,12 +168,20 @@ function savedByCache(saved: CacheStats["totals"]): string {
 
 /** The sums are by the hour: what was asked for from its middle is counted from its beginning. */
 function wholeHours(since: string, usage: UsageReport): string {
-  if (Date.parse(since) === Date.parse(usage.since)) return "";
-  return `\n${dim("The sums are of whole hours; `requests list` and `tail` know the minutes.")}`;
+  const moved = Date.parse(since) - Date.parse(usage.since);
+  if (moved === 0) return "";
+  const HOUR_MS = 3_600_000;
+  return `\n${
+    dim(
+      moved > 0 && moved < HOUR_MS
+        ? "The sums are of whole hours; `requests list` and `tail` know the minutes."
+        : "The hours of that time are no longer kept: the sums are from when on they are, or of whole days.",
+    )
+  }`;
 }
 
-function asText(usage: UsageReport, measure: keyof typeof MEASURES, width: number, atMost: number): string {
-  const { rows } = usage;
+function asText(usage: UsageReport, measure: keyof typeof MEASURES, width: number): string {
+  const { rows, rows_of } = usage;
   const period = `${instant(usage.since)} to ${usage.until === null ? "now" : instant(usage.until)}`;
   if (rows.length === 0) return `Nothing was asked from ${period}.`;
   // Where there is no room for bars beside all figures, the means give way; without room even then, the bars do.
@@ -177,7 +201,9 @@ function asText(usage: UsageReport, measure: keyof typeof MEASURES, width: numbe
     const drawn = row === undefined ? "" : bar(measured(row, measure), largest, room);
     return drawn === "" ? line : line + blanks + blue(drawn);
   });
-  const more = rows.length < atMost ? "" : `\n${dim(`Only the first ${count(atMost)} rows: see --limit.`)}`;
+  const more = rows.length === rows_of
+    ? ""
+    : `\n${dim(`The first ${count(rows.length)} of ${count(rows_of)} rows: see --limit and --top.`)}`;
   return `${dim(period)}\n${drawn.join("\n")}${more}`;
 }
 
@@ -186,9 +212,14 @@ function measured(row: UsageReport["totals"], measure: keyof typeof MEASURES): n
 }
 
 /** The headings, a line for each row, and one for all together. */
-function linesOf({ rows, totals, by }: UsageReport, withMeans: boolean): string[] {
+function linesOf({ rows, others, others_of, totals, by }: UsageReport, withMeans: boolean): string[] {
   // A column of nothing would take the bars' room.
   const rare = (["cancelled", "expired"] as const).filter((name) => totals[name] > 0);
+  const hasCost = totals.paid_usd > 0 || totals.free_usd > 0 || totals.paid_unknown;
+  const together = (name: string, row: UsageReport["totals"]) => [
+    ...by.map((_, place) => place === 0 ? bold(name) : ""),
+    ...figures(row),
+  ];
   const figures = (row: UsageReport["totals"]) => [
     count(row.requests),
     row.failed === 0 ? "" : red(count(row.failed)),
@@ -202,6 +233,7 @@ function linesOf({ rows, totals, by }: UsageReport, withMeans: boolean): string[
         row.dispatched === 0 ? "" : `${(row.latency_ms / row.dispatched / 1_000).toFixed(1)} s`,
       ]
       : []),
+    ...(hasCost ? [costOf(row)] : []),
   ];
   return table(
     [
@@ -213,15 +245,25 @@ function linesOf({ rows, totals, by }: UsageReport, withMeans: boolean): string[
       "tokens in>",
       "tokens out>",
       ...(withMeans ? ["mean wait>", "mean call>"] : []),
+      ...(hasCost ? ["cost>"] : []),
     ],
     [
       ...rows.map((row) => [...namesOf(row, by).map(shortId), ...figures(row)]),
-      [...by.map((_, place) => place === 0 ? bold("all") : ""), ...figures(totals)],
+      ...(others === null ? [] : [together(`${count(others_of)} others`, others)]),
+      together("all", totals),
     ],
   ).split("\n");
 }
 
-function asCsv({ rows, by }: UsageReport): string {
+/** What is paid, and in brackets what calls in a free tier would have cost; a price that is not known is never told as nothing. */
+function costOf({ paid_usd, free_usd, paid_unknown, free_unknown }: UsageReport["totals"]): string {
+  const told = (usd: number, isUnknown: boolean) =>
+    !isUnknown ? dollars(usd) : usd > 0 ? `over ${dollars(usd)}` : "unknown";
+  const free = free_usd > 0 ? ` (${told(free_usd, free_unknown)})` : "";
+  return told(paid_usd, paid_unknown) + free;
+}
+
+function asCsv({ rows, others, by }: UsageReport): string {
   const figures = [
     "requests",
     "succeeded",
@@ -238,6 +280,14 @@ function asCsv({ rows, by }: UsageReport): string {
     "cached_tokens",
     "wait_ms",
     "latency_ms",
+    "paid_usd",
+    "free_usd",
+    "paid_unknown",
+    "free_unknown",
   ] as const;
-  return csv([...by, ...figures], rows.map((row) => [...by, ...figures].map((name) => row[name])));
+  const lines: UsageReport["rows"] = [
+    ...rows,
+    ...(others === null ? [] : [{ ...others, [by[0]!]: "others" }]),
+  ];
+  return csv([...by, ...figures], lines.map((row) => [...by, ...figures].map((name) => row[name])));
 }

@@ -102,7 +102,7 @@ function PriceForm({ model, price, close }: {
         [...PRICES, ...(base ? ["is_free" as const] : [])].map((name) => [name, base?.[name] ?? null]),
       ),
     }), {
-    touches: ["prices"],
+    touches: ["prices", "usage"],
     failed: t("keys.failed"),
     stale: async () => {
       const { prices } = await api.get("/prices");

@@ -1,37 +1,22 @@
-import type { ModelPrice, UsageFigures } from "../api/shapes.ts";
+import type { UsageFigures } from "../api/shapes.ts";
 
-/** US dollars. */
-export interface Cost {
-  /** What is paid. */
-  paid: number;
-  /** What calls in a free tier would have cost. */
-  free: number;
-  /** Whether some of it has no known price: then it is more than that. */
-  isPartial: boolean;
+/** US dollars: what is paid, and what calls in a free tier would have cost; of each whether some has no known price. */
+export type Cost = Pick<UsageFigures, "paid_usd" | "free_usd" | "paid_unknown" | "free_unknown">;
+
+export interface CostWords {
+  dollars(usd: number): string;
+  unknown: string;
+  atLeast(cost: string): string;
+  would(cost: string): string;
+  wouldUnknown: string;
 }
 
-export const NO_COST: Cost = { paid: 0, free: 0, isPartial: false };
-
-const MILLION = 1_000_000;
-
-/** Of tokens of one model. What was never used costs nothing, whether its price is known or not. */
-export function costOf(used: UsageFigures, price: ModelPrice | undefined): Cost {
-  const out = used.output_tokens + used.thoughts_tokens;
-  if (used.input_tokens + out === 0) return NO_COST;
-  const input = price?.input_usd ?? null;
-  const output = price?.output_usd ?? null;
-  if (price === undefined || input === null || (output === null && out > 0)) {
-    return { ...NO_COST, isPartial: !price?.is_free };
-  }
-  const cached = Math.min(used.cached_tokens, used.input_tokens);
-  const usd = ((used.input_tokens - cached) * input + cached * (price.cached_usd ?? input) +
-    out * (output ?? 0)) / MILLION;
-  return price.is_free ? { ...NO_COST, free: usd } : { ...NO_COST, paid: usd };
+/** What has no known price is never told as nothing: it is unknown, or more than what is known of it. */
+export function costIn(cost: Cost, words: CostWords): string {
+  const told = (usd: number, isUnknown: boolean) =>
+    !isUnknown ? words.dollars(usd) : usd > 0 ? words.atLeast(words.dollars(usd)) : null;
+  const paid = told(cost.paid_usd, cost.paid_unknown) ?? words.unknown;
+  if (cost.free_usd === 0 && !cost.free_unknown) return paid;
+  const free = told(cost.free_usd, cost.free_unknown);
+  return `${paid}, ${free === null ? words.wouldUnknown : words.would(free)}`;
 }
-
-export const sumOfCosts = (costs: readonly Cost[]): Cost =>
-  costs.reduce((sum, cost) => ({
-    paid: sum.paid + cost.paid,
-    free: sum.free + cost.free,
-    isPartial: sum.isPartial || cost.isPartial,
-  }), NO_COST);

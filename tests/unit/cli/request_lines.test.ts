@@ -16,7 +16,7 @@ const ROW: RequestRow = {
   model: "gemma-4-31b-it",
   key: "demo-a",
   class: "interactive",
-  door: "native",
+  endpoint: "native",
   state: "succeeded",
   error_code: null,
   finish_reason: "STOP",
