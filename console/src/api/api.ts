@@ -1,6 +1,5 @@
-import type { Console } from "../console_context.tsx";
 import type { Config } from "../config.ts";
-import { markSessionOver } from "../session.ts";
+import { type Auth, markSessionOver } from "../session.ts";
 import type { AnswerOf, PathsOf } from "./shapes.ts";
 
 /** How a call to the gateway failed. `code` is one of the table in docs/errors.md, or `unreachable`. */
@@ -38,7 +37,7 @@ const READ_TIMEOUT_MS = 8_000;
 const WRITE_TIMEOUT_MS = 30_000;
 
 /** @param name `admin`, or `api`, which serves files */
-export function createApi(config: Config, auth: Console["auth"], name: "admin" | "api" = "admin"): Api {
+export function createApi(config: Config, auth: Auth, name: "admin" | "api" = "admin"): Api {
   async function send(path: string, init: RequestInit): Promise<Response> {
     const headers = new Headers(init.headers);
     headers.set("apikey", config.publishableKey);
