@@ -1,4 +1,5 @@
 import type { Config } from "../config.ts";
+import type { ApiAnswers } from "../../../shared/api/answers.ts";
 import { type Auth, markSessionOver } from "../session.ts";
 import type { AnswerOf, PathsOf } from "./shapes.ts";
 
@@ -30,6 +31,13 @@ export interface Api {
   /** For streams: the response as it comes, once its status says that it went well. */
   open(path: string, body: unknown, signal?: AbortSignal): Promise<Response>;
 }
+
+/** `get` of the function `api`, whose answers are listed as those of `admin` are. */
+export type GetOf = <Path extends string>(
+  path: Path,
+  query: Query,
+  signal: AbortSignal,
+) => Promise<`GET ${Path}` extends keyof ApiAnswers ? ApiAnswers[`GET ${Path}`] : unknown>;
 
 /** How long a person looks at nothing; what is read takes some hundred milliseconds. */
 const READ_TIMEOUT_MS = 8_000;
