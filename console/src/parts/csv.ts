@@ -7,5 +7,4 @@ export function csvOf(rows: readonly object[]): string {
   return `${csv(names, cells)}\r\n`;
 }
 
-const plain = (value: unknown) =>
-  typeof value === "object" && value !== null ? JSON.stringify(value) : value;
+const plain = (value: unknown) => typeof value === "object" && value !== null ? JSON.stringify(value) : value;
