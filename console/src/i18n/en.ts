@@ -15,6 +15,8 @@ export const en = {
   offline: "You are offline",
   offline_how: "What is shown is from before. It goes on by itself when the connection is back.",
   all: "all",
+  yes: "yes",
+  no: "no",
   more: "Older ones",
   page_back: "Page before",
   page_next: "Next page",
@@ -385,6 +387,12 @@ export const en = {
     },
   },
   consumers: {
+    snippet_open: "Program",
+    snippet_of: "A call of {{name}}",
+    snippet_about:
+      "The gateway keeps only a digest of the secret, so put it where {{place}} stands. Where it is lost, make a new one.",
+    switch: "{{name}} on or off",
+    is_active: "In use",
     title: "Consumers",
     about: "Who may call, with what, and how much.",
     empty: "There are no consumers",

@@ -134,9 +134,9 @@ export function draftOf(
   const { prompt: _, contents: _contents, system, generation, response_schema, tools, ...more } = body;
   const { turns, prompt, files } = questionOf(body);
   const settings = { ...generation as Record<string, unknown> | undefined };
-  const taken = (name: string, kind: "number" | "string"): string => {
+  const taken = (name: string): string => {
     const value = settings[name];
-    if (typeof value !== kind) return "";
+    if (typeof value !== "number" && typeof value !== "string") return "";
     delete settings[name];
     return String(value);
   };
@@ -145,10 +145,10 @@ export function draftOf(
     targets: [target, null, null],
     prompt,
     system: typeof system === "string" ? system : "",
-    generation: Object.fromEntries(GENERATION.map((name) => [name, taken(name, "number")])),
+    generation: Object.fromEntries(GENERATION.map((name) => [name, taken(name)])),
     thinking: {
-      thinking_level: taken("thinking_level", "string").toUpperCase(),
-      thinking_budget: taken("thinking_budget", "number"),
+      thinking_level: taken("thinking_level").toUpperCase(),
+      thinking_budget: taken("thinking_budget"),
     },
     schema: json(response_schema),
     tools: json(tools),
