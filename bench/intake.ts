@@ -6,15 +6,8 @@
  */
 import { canonical } from "./intake/canonical.ts";
 import { neighbours } from "./intake/neighbours.ts";
+import type { Part } from "./intake/part.ts";
 import { updates } from "./intake/updates.ts";
-
-export interface Part {
-  figures: Record<string, unknown>;
-  /** By name, above 0. */
-  ratios: Record<string, number>;
-  /** Of ratios: at least so much, or at most. */
-  goals: Record<string, { least: number } | { most: number }>;
-}
 
 /** Later parts stand beside the others. */
 const PARTS: Readonly<Record<string, () => Promise<Part>>> = {

@@ -26289,6 +26289,56 @@ end;
 $function$;
 comment on function public.eve_tenant_change_seen is 'Changes a tenant, if the fields that were seen are as they were.';
 
+CREATE OR REPLACE FUNCTION public.eve_consumer_enable_seen(name text, seen jsonb, enabled boolean)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_consumer constant eve.consumers := eve.consumer_named(eve_consumer_enable_seen.name);
+begin
+  perform eve.require_seen(eve_consumer_enable_seen.seen, eve.consumer_json(v_consumer));
+  return public.eve_consumer_enable(eve_consumer_enable_seen.name, eve_consumer_enable_seen.enabled);
+end;
+$function$;
+comment on function public.eve_consumer_enable_seen is 'Switches a consumer on or off, if the fields that were seen are as they were.';
+
+CREATE OR REPLACE FUNCTION public.eve_cache_set_seen(name text, seen jsonb, ttl_s integer DEFAULT NULL::integer, by_tenant boolean DEFAULT false)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_consumer_id constant uuid := eve.consumer_id_of(eve_cache_set_seen.name);
+begin
+  -- One after another: there may be no row of the cache to wait for.
+  perform from eve.consumers c where c.id = v_consumer_id for update;
+  perform eve.require_seen(
+    eve_cache_set_seen.seen, (select to_jsonb(k) from eve.consumer_caches k where k.consumer_id = v_consumer_id)
+  );
+  return public.eve_cache_set(eve_cache_set_seen.name, eve_cache_set_seen.ttl_s, eve_cache_set_seen.by_tenant);
+end;
+$function$;
+comment on function public.eve_cache_set_seen is 'Sets a consumer''s cache, if the fields that were seen of it are as they were.';
+
+CREATE OR REPLACE FUNCTION public.eve_limits_clear_seen(quota_project text, model text, seen jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  v_there jsonb;
+begin
+  select to_jsonb(o) into v_there
+  from eve.quota_overrides o
+  where o.quota_project = eve_limits_clear_seen.quota_project and o.model = eve_limits_clear_seen.model
+  for update;
+  perform eve.require_seen(eve_limits_clear_seen.seen, v_there);
+  return public.eve_limits_clear(eve_limits_clear_seen.quota_project, eve_limits_clear_seen.model);
+end;
+$function$;
+comment on function public.eve_limits_clear_seen is 'Takes away what a quota project has of its own for a model, if the fields that were seen are as they were.';
+
 -- stored_keys ---------------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION eve.store_key(key_id uuid, secret jsonb, actor text)

@@ -5,7 +5,7 @@
 import { CHECKOUT } from "../../local/paths.ts";
 import { canonicalUrl } from "../../shared/crawl/canonical_url.ts";
 import { installPackages } from "../install.ts";
-import type { Part } from "../intake.ts";
+import type { Part } from "./part.ts";
 
 const ROUNDS = 31;
 const PASSES = 100;

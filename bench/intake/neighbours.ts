@@ -5,7 +5,7 @@
  */
 import postgres from "postgres";
 import { withFilledCluster } from "../filled_cluster.ts";
-import type { Part } from "../intake.ts";
+import type { Part } from "./part.ts";
 import { median, percentile } from "../statistics.ts";
 
 const ASKED = 4_000;

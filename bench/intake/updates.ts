@@ -13,7 +13,7 @@ import { equalInConstantTime } from "../../shared/runtime/constant_time.ts";
 import { sha256Of } from "../../shared/runtime/sha256.ts";
 import { createTelegramEndpoint } from "../../shared/telegram/telegram_endpoint.ts";
 import { withFilledCluster } from "../filled_cluster.ts";
-import type { Part } from "../intake.ts";
+import type { Part } from "./part.ts";
 import { median } from "../statistics.ts";
 
 const BOT = 4242;

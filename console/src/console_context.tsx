@@ -1,14 +1,14 @@
-import type { AuthClient } from "@supabase/auth-js";
 import { createContext, useContext } from "react";
 import type { Api } from "./api/api.ts";
 import type { StorageApi } from "./api/storage.ts";
 import type { GraphApi } from "./api/graph.ts";
 import type { VisionApi } from "./api/vision.ts";
 import type { Config } from "./config.ts";
+import type { Auth } from "./session.ts";
 
 export interface Console {
   config: Config;
-  auth: InstanceType<typeof AuthClient>;
+  auth: Auth;
   api: Api;
   files: StorageApi;
   vision: VisionApi;

@@ -1,7 +1,10 @@
+import type { AuthClient } from "@supabase/auth-js";
 import { dropDraft } from "./parts/playground_draft.ts";
 import { dropPictures } from "./parts/playground_pictures.ts";
 import { playgroundRuns } from "./parts/playground_runs.ts";
-import type { Console } from "./console_context.tsx";
+
+/** Who signs in, and stays signed in. */
+export type Auth = InstanceType<typeof AuthClient>;
 
 /** Whether a person has chosen to leave: a session that ends otherwise is one to sign in to again, with the page kept. */
 let leaving = false;
@@ -25,7 +28,7 @@ export function beginSession(): void {
 
 export const isLeaving = () => leaving;
 
-export function signOut(auth: Console["auth"]): void {
+export function signOut(auth: Auth): void {
   leaving = true;
   dropDraft();
   dropPictures();

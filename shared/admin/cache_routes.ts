@@ -25,8 +25,10 @@ export const cacheRoutes = [
       name: text,
       ttl_s: z.number().int().min(0).max(MAX_CACHE_TTL_S).nullable(),
       by_tenant: z.boolean().default(false),
+      seen: z.strictObject({ ttl_s: z.number().nullable(), by_tenant: z.boolean().nullable() }).optional(),
     }),
-    ({ dependencies }, { name, ttl_s, by_tenant }) => dependencies.cache.setConsumer(name, ttl_s, by_tenant),
+    ({ dependencies }, { name, ttl_s, by_tenant, seen }) =>
+      dependencies.cache.setConsumer(name, ttl_s, by_tenant, seen),
   ),
 
   route(

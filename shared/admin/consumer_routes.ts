@@ -21,6 +21,10 @@ const scope = {
 const scopes = z.array(z.enum(SCOPES)).min(1, `must name at least one of ${SCOPES.join(", ")}`).max(
   SCOPES.length,
 );
+const seenConsumer = z.record(z.string().max(40), z.unknown()).refine(
+  (seen) => Object.keys(seen).length <= 20,
+  "has at most 20 fields",
+);
 const tenantId = z.string().trim().min(1).max(100);
 
 const issuedToken = z.object({ access_token: z.string(), expires_in: z.number(), scope: z.string() });
@@ -98,9 +102,9 @@ export const consumerRoutes = [
   route(
     "POST",
     "/consumers/enable",
-    z.strictObject({ name, enabled: z.boolean() }),
+    z.strictObject({ name, enabled: z.boolean(), seen: seenConsumer.optional() }),
     async ({ dependencies }, asked) => ({
-      consumer: await dependencies.admin.enableConsumer(asked.name, asked.enabled),
+      consumer: await dependencies.admin.enableConsumer(asked.name, asked.enabled, asked.seen),
     }),
   ),
 
@@ -126,7 +130,7 @@ export const consumerRoutes = [
     "/consumers/change",
     z.strictObject({
       name,
-      seen: z.record(z.string().max(40), z.unknown()),
+      seen: seenConsumer,
       changes: z.strictObject(scope).optional(),
       scopes: scopes.optional(),
       tenant_id: tenantId.optional(),

@@ -212,9 +212,22 @@ export const keyRoutes = [
   route(
     "POST",
     "/limits/clear",
-    z.strictObject({ quota_project: text, model: text.optional() }),
-    async ({ dependencies }, { quota_project, model }) => ({
-      cleared: await dependencies.reading.clearLimits(quota_project, model),
+    z.strictObject({
+      quota_project: text,
+      model: text.optional(),
+      seen: z.strictObject({
+        rpm: z.number().nullable(),
+        tpm: z.number().nullable(),
+        rpd: z.number().nullable(),
+      }).optional(),
+    }).refine(
+      ({ model, seen }) => seen === undefined || model !== undefined,
+      "seen is of one model: name it",
+    ),
+    async ({ dependencies: { reading } }, { quota_project, model, seen }) => ({
+      cleared: seen === undefined || model === undefined
+        ? await reading.clearLimits(quota_project, model)
+        : await reading.clearSeenLimits(quota_project, model, seen),
     }),
   ),
 

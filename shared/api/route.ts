@@ -11,6 +11,7 @@ import type { Background } from "../runtime/background.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { jsonOfAtMost, validated } from "../endpoints/validated.ts";
 import type { Work } from "../http/work_budget.ts";
+import type { ApiAnswers } from "./answers.ts";
 
 /** What stands behind `api`. */
 export interface ApiDependencies {
@@ -82,9 +83,21 @@ export interface RouteInput {
   files: readonly File[];
 }
 
-/** A route whose query and body have these shapes. */
-export function apiRoute<Query extends z.ZodObject, Body extends z.ZodType = z.ZodUndefined>(
-  route: Omit<ApiRoute, "serve" | "query" | "body"> & {
+/** Of what the console reads of a route; any, where it reads nothing of it. */
+type ShapeOf<Asked extends string> = Asked extends keyof ApiAnswers ? z.ZodType<ApiAnswers[Asked]>
+  : z.ZodType | null;
+
+/** A route whose query, body and answers have these shapes. */
+export function apiRoute<
+  How extends Method,
+  Path extends string,
+  Query extends z.ZodObject,
+  Body extends z.ZodType = z.ZodUndefined,
+>(
+  route: Omit<ApiRoute, "method" | "path" | "answers" | "serve" | "query" | "body"> & {
+    method: How;
+    path: Path;
+    answers: Readonly<Record<number, { description: string; shape: ShapeOf<`${Uppercase<How>} ${Path}`> }>>;
     query?: Query;
     body?: Body | "file";
     serve(

@@ -109,7 +109,11 @@ export interface Admin {
   ): Promise<z.output<typeof consumerPage>>;
   /** The previous secret stays valid for `graceSeconds`: 0 to 2,592,000. */
   rotateConsumer(name: string, proof: string, graceSeconds: number): Promise<ConsumerRow>;
-  enableConsumer(name: string, enabled: boolean): Promise<ConsumerRow>;
+  /**
+   * @param seen then only if these fields are as they were
+   * @throws GatewayError `changed_meanwhile` where one is not
+   */
+  enableConsumer(name: string, enabled: boolean, seen?: Record<string, unknown>): Promise<ConsumerRow>;
   /** Changes what is named and nothing else; null removes a bound. It holds from the next reservation. */
   scopeConsumer(name: string, changes: ScopeChanges): Promise<ConsumerRow>;
   /** Its tokens lose what it loses, with the next call; what it gains only new ones have. */
@@ -165,7 +169,10 @@ export function createAdmin(transport: Transport, timeoutMs = ADMIN_TIMEOUT_MS):
       ),
     rotateConsumer: (name, proof, graceSeconds) =>
       ask("eve_consumer_rotate", { name, proof, grace_s: graceSeconds }, consumer),
-    enableConsumer: (name, enabled) => ask("eve_consumer_enable", { name, enabled }, consumer),
+    enableConsumer: (name, enabled, seen) =>
+      seen === undefined
+        ? ask("eve_consumer_enable", { name, enabled }, consumer)
+        : ask("eve_consumer_enable_seen", { name, enabled, seen }, consumer),
     scopeConsumer: (name, changes) => ask("eve_consumer_scope", { name, changes }, consumer),
     setConsumerAccess: (name, changes) => ask("eve_consumer_access", { name, ...changes }, consumer),
     changeConsumer: (name, seen, { changes, scopes, tenant_id }) =>

@@ -105,7 +105,13 @@ export interface CacheAdmin {
   /** At least one of them, or `everything`. Answers how many went. */
   flush(which: { model?: string; consumer?: string; key?: string; everything?: boolean }): Promise<number>;
   /** @param ttlS null: the consumer has no cache of its own; 0: nothing of it is kept, whatever its calls ask */
-  setConsumer(name: string, ttlS: number | null, byTenant: boolean): Promise<ConsumerCache>;
+  setConsumer(
+    name: string,
+    ttlS: number | null,
+    byTenant: boolean,
+    /** Then only if its cache is as it was: of none, nulls. @throws GatewayError `changed_meanwhile` */
+    seen?: Record<string, unknown>,
+  ): Promise<ConsumerCache>;
   /** Answers how many went. */
   limit(maxBytes: number): Promise<number>;
 }
@@ -165,8 +171,12 @@ export function createCacheAdmin(transport: Transport, timeoutMs = ADMIN_TIMEOUT
       key?: string | null;
       everything?: boolean;
     }) => (await ask("eve_cache_flush", { model, consumer, key, everything }, deleted)).deleted,
-    setConsumer: (name, ttlS, byTenant) =>
-      ask("eve_cache_set", { name, ttl_s: ttlS, by_tenant: byTenant }, consumerCache),
+    setConsumer: (name, ttlS, byTenant, seen) => {
+      const args = { name, ttl_s: ttlS, by_tenant: byTenant };
+      return seen === undefined
+        ? ask("eve_cache_set", args, consumerCache)
+        : ask("eve_cache_set_seen", { ...args, seen }, consumerCache);
+    },
     limit: async (maxBytes) => (await ask("eve_cache_limit", { max_bytes: maxBytes }, deleted)).deleted,
   };
 }

@@ -1310,6 +1310,10 @@ export type Database = {
       "eve_cache_release": { Args: { "id": string }; Returns: Json };
       "eve_cache_renew": { Args: { "id": string }; Returns: Json };
       "eve_cache_set": { Args: { "by_tenant"?: boolean; "name": string; "ttl_s"?: number }; Returns: Json };
+      "eve_cache_set_seen": {
+        Args: { "by_tenant"?: boolean; "name": string; "seen": Json; "ttl_s"?: number };
+        Returns: Json;
+      };
       "eve_cache_stats": {
         Args: { "consumer"?: string; "model"?: string; "since"?: string; "until"?: string };
         Returns: Json;
@@ -1423,6 +1427,10 @@ export type Database = {
         Returns: Json;
       };
       "eve_consumer_enable": { Args: { "enabled": boolean; "name": string }; Returns: Json };
+      "eve_consumer_enable_seen": {
+        Args: { "enabled": boolean; "name": string; "seen": Json };
+        Returns: Json;
+      };
       "eve_consumer_page": {
         Args: { "after"?: string; "at_most"?: number; "search"?: string };
         Returns: Json;
@@ -1753,6 +1761,10 @@ export type Database = {
       "eve_lane_states": { Args: { "model"?: string; "quota_project"?: string }; Returns: Json };
       "eve_limits": { Args: Record<PropertyKey, never>; Returns: Json };
       "eve_limits_clear": { Args: { "model"?: string; "quota_project": string }; Returns: Json };
+      "eve_limits_clear_seen": {
+        Args: { "model": string; "quota_project": string; "seen": Json };
+        Returns: Json;
+      };
       "eve_limits_set": {
         Args: { "add_models"?: boolean; "changes": Json; "notes"?: string; "quota_project"?: string };
         Returns: Json;

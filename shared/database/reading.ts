@@ -190,6 +190,8 @@ const requestDetail = request.extend({
 });
 export type RequestDetail = z.output<typeof requestDetail>;
 
+const clearedLimits = z.object({ cleared: z.array(z.string()) });
+
 const badRequest = z.object({
   code: z.string(),
   /** Null: nobody had been recognised yet. */
@@ -524,6 +526,8 @@ export interface Reading {
     where?: { quotaProject?: string; addModels?: boolean; notes?: string },
   ): Promise<ChangedLimit[]>;
   clearLimits(quotaProject: string, model?: string): Promise<string[]>;
+  /** @throws GatewayError `changed_meanwhile` where a field that was seen is not as it was */
+  clearSeenLimits(quotaProject: string, model: string, seen: Record<string, unknown>): Promise<string[]>;
   usage(filter: UsageFilter): Promise<UsageReport>;
   /** Brings the sums up to now, for 5 s at most or as said. False: there is more to sum, or another process is doing it: try again. */
   rollUp(atMostMs?: number): Promise<boolean>;
@@ -610,12 +614,12 @@ export function createReading(transport: Transport, timeoutMs = READING_TIMEOUT_
         notes: notes ?? null,
       }, z.array(changedLimit)),
     clearLimits: async (quotaProject, model) => {
-      const { cleared } = await ask(
-        "eve_limits_clear",
-        { quota_project: quotaProject, model: model ?? null },
-        z.object({ cleared: z.array(z.string()) }),
-      );
-      return cleared;
+      const args = { quota_project: quotaProject, model: model ?? null };
+      return (await ask("eve_limits_clear", args, clearedLimits)).cleared;
+    },
+    clearSeenLimits: async (quotaProject, model, seen) => {
+      const args = { quota_project: quotaProject, model, seen };
+      return (await ask("eve_limits_clear_seen", args, clearedLimits)).cleared;
     },
     usage: (filter) =>
       ask("eve_usage", {

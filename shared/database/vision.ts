@@ -192,7 +192,7 @@ export const enrichment = z.object({
   post_id: z.string(),
   file_sha256: z.string().nullable(),
   kind: z.string(),
-  status: z.string(),
+  status: z.enum(["waiting", "done", "skipped", "invalid", "failed"]),
   reason: z.string().nullable(),
   run_no: z.number(),
   job_id: z.string().nullable(),

@@ -28,7 +28,7 @@ export interface CleanupTerms {
 }
 
 const step = z.object({
-  what: z.enum(CLEANUPS),
+  what: z.enum(["crawl", "vision", "media", "multipart"]),
   min_age_days: z.number(),
   objects: z.number(),
   bytes: z.number(),

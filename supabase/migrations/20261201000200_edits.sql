@@ -98,6 +98,62 @@ end;
 $$;
 comment on function public.eve_tenant_change_seen is 'Changes a tenant, if the fields that were seen are as they were.';
 
+-- As public.eve_consumer_enable. `seen`: fields of the consumer, so that nobody lets in somebody else than they looked at.
+create or replace function public.eve_consumer_enable_seen(name text, seen jsonb, enabled boolean)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_consumer constant eve.consumers := eve.consumer_named(eve_consumer_enable_seen.name);
+begin
+  perform eve.require_seen(eve_consumer_enable_seen.seen, eve.consumer_json(v_consumer));
+  return public.eve_consumer_enable(eve_consumer_enable_seen.name, eve_consumer_enable_seen.enabled);
+end;
+$$;
+comment on function public.eve_consumer_enable_seen is 'Switches a consumer on or off, if the fields that were seen are as they were.';
+
+-- As public.eve_cache_set. `seen`: ttl_s and by_tenant; of a consumer without a cache of its own, nulls.
+create or replace function public.eve_cache_set_seen(name text, seen jsonb, ttl_s integer default null, by_tenant boolean default false)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_consumer_id constant uuid := eve.consumer_id_of(eve_cache_set_seen.name);
+begin
+  -- One after another: there may be no row of the cache to wait for.
+  perform from eve.consumers c where c.id = v_consumer_id for update;
+  perform eve.require_seen(
+    eve_cache_set_seen.seen, (select to_jsonb(k) from eve.consumer_caches k where k.consumer_id = v_consumer_id)
+  );
+  return public.eve_cache_set(eve_cache_set_seen.name, eve_cache_set_seen.ttl_s, eve_cache_set_seen.by_tenant);
+end;
+$$;
+comment on function public.eve_cache_set_seen is 'Sets a consumer''s cache, if the fields that were seen of it are as they were.';
+
+-- As public.eve_limits_clear, of one model. `seen`: rpm, tpm and rpd of its limits there; of none, nulls.
+create or replace function public.eve_limits_clear_seen(quota_project text, model text, seen jsonb)
+returns jsonb
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_there jsonb;
+begin
+  select to_jsonb(o) into v_there
+  from eve.quota_overrides o
+  where o.quota_project = eve_limits_clear_seen.quota_project and o.model = eve_limits_clear_seen.model
+  for update;
+  perform eve.require_seen(eve_limits_clear_seen.seen, v_there);
+  return public.eve_limits_clear(eve_limits_clear_seen.quota_project, eve_limits_clear_seen.model);
+end;
+$$;
+comment on function public.eve_limits_clear_seen is 'Takes away what a quota project has of its own for a model, if the fields that were seen are as they were.';
+
 do $$
 declare
   v_function record;
@@ -106,7 +162,10 @@ begin
     select p.oid::regprocedure as signature
     from pg_catalog.pg_proc p
     where p.pronamespace = 'eve'::regnamespace and p.proname = 'require_seen'
-      or p.pronamespace = 'public'::regnamespace and p.proname in ('eve_consumer_change', 'eve_provider_save_seen', 'eve_tenant_change_seen')
+      or p.pronamespace = 'public'::regnamespace and p.proname in (
+        'eve_consumer_change', 'eve_provider_save_seen', 'eve_tenant_change_seen', 'eve_consumer_enable_seen', 'eve_cache_set_seen',
+        'eve_limits_clear_seen'
+      )
   loop
     execute format('revoke all on function %s from public, anon, authenticated, service_role', v_function.signature);
     execute format('grant execute on function %s to service_role', v_function.signature);

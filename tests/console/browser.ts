@@ -59,14 +59,27 @@ export async function signIn(
 /** The rules that a law or a contract names; the rest of axe-core's are advice. */
 const RULES = { light: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], dark: ["color-contrast"] };
 
-/** What axe-core finds serious or worse on the page as it is now; in the dark only its colours are looked at again. */
-export async function accessibilityProblems(page: Page, scheme: "light" | "dark"): Promise<string[]> {
+/**
+ * What axe-core finds serious or worse on the page as it is now, or in a part of it; in the dark only its colours are looked at again.
+ * @param part a CSS selector
+ */
+export async function accessibilityProblems(
+  page: Page,
+  scheme: "light" | "dark",
+  part?: string,
+): Promise<string[]> {
   if (!await page.evaluate("'axe' in window")) await page.evaluate(axe.source);
+  // On its way from one colour to another a text is hard to read.
+  await page.evaluate(`Promise.allSettled(
+    document.getAnimations().filter(({ effect }) => effect.getComputedTiming().endTime < Infinity).map(({ finished }) => finished)
+  )`);
   const options = {
     runOnly: { type: scheme === "dark" ? "rule" : "tag", values: RULES[scheme] },
     resultTypes: ["violations"],
   };
-  const { violations } = await page.evaluate(`axe.run(${JSON.stringify(options)})`) as axe.AxeResults;
+  const { violations } = await page.evaluate(
+    `axe.run(${JSON.stringify(part ?? "html")}, ${JSON.stringify(options)})`,
+  ) as axe.AxeResults;
   return violations
     .filter(({ impact }) => impact === "serious" || impact === "critical")
     .map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`);

@@ -1,7 +1,7 @@
 /** The console as a person meets it: a real browser, the built site, the whole stack behind it. */
 import { Buffer } from "node:buffer";
 import postgres from "postgres";
-import type { Browser, ElementHandle, Page } from "playwright-core";
+import type { Browser, CDPSession, ElementHandle, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { connect } from "../../cli/eve/connection.ts";
 import { eve } from "../../cli/eve.ts";
@@ -10,6 +10,8 @@ import { moveClock } from "../harness/database_clock.ts";
 import { pngOf, scene } from "../harness/made_pictures.ts";
 import { installedConsole } from "./installed_console.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
+import { DIALOGS, fillForDialogs } from "./dialogs.ts";
+import { openScreenReader, partsRead } from "./screen_reader.ts";
 import { accessibilityProblems, chromiumPath, openBrowser, openPage, signIn } from "./browser.ts";
 
 const PAGES = [
@@ -29,16 +31,6 @@ const PAGES = [
   "Playground",
 ];
 
-/** Roles that make a page's outline and what can be done on it; the texts between them change with every call. */
-const OUTLINE =
-  /^\s*- '?((?:heading|region|table|columnheader|button|link|textbox|combobox|checkbox|radio|switch|img|progressbar|navigation|article) ".*?"(?: \[level=\d\])?)/;
-
-/** Each once, in the order of the page; figures and names of what is measured are left out. */
-function partsOf(snapshot: string): string[] {
-  const parts = snapshot.split("\n").flatMap((line) => OUTLINE.exec(line)?.[1] ?? []);
-  return [...new Set(parts.map((part) => part.replaceAll(/(?<!level=)\d+(?:[.,:]\d+)*/g, "N")))];
-}
-
 /** CI has a browser and the console's packages, so there nothing is skipped. */
 const CAN_RUN = Deno.env.get("CI") !== undefined ||
   (chromiumPath() !== undefined && installedConsole());
@@ -48,6 +40,9 @@ describe.skipIf(!CAN_RUN)("the console", () => {
   let browser: Browser;
   let page: Page;
   let problems: string[];
+  let reader: CDPSession;
+  /** Requests that have no answer yet. */
+  const pending = new Set<unknown>();
 
   const open = (name: string) =>
     page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name }).click();
@@ -58,6 +53,12 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     expect(await stack.console!.built).toBeUndefined();
     browser = await openBrowser();
     ({ page, problems } = await openPage(browser));
+    reader = await openScreenReader(page);
+    const over = (request: unknown) => pending.delete(request);
+    page.on("request", (request) => pending.add(request)).on("requestfinished", over).on(
+      "requestfailed",
+      over,
+    );
     await signIn(page, stack.console!.url, stack.console!.administrator);
     await page.getByRole("heading", { name: "Overview", level: 1 }).waitFor();
   });
@@ -70,28 +71,26 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     await stack?.stop();
   });
 
+  /** What a screen reader is told as it stays: everything has been answered, nothing is awaited, and nothing is drawn any more. */
+  async function told(role: "main" | "dialog"): Promise<string> {
+    let parts = "not yet read";
+    await expect.poll(async () => {
+      const before = parts;
+      parts = (await partsRead(reader, role)).join("\n");
+      return pending.size === 0 && !/"Loading"/.test(parts) && parts === before;
+    }).toBe(true);
+    return parts;
+  }
+
   test("what a screen reader is told of each page", async () => {
-    const read: string[] = [];
-    const pending = new Set<unknown>();
-    const begun = (request: unknown) => pending.add(request);
-    const over = (request: unknown) => pending.delete(request);
-    page.on("request", begun).on("requestfinished", over).on("requestfailed", over);
+    const parts: string[] = [];
     await page.reload();
     for (const name of PAGES) {
       await open(name);
       await page.getByRole("heading", { level: 1, name }).waitFor();
-      // As it stays: everything has been answered, nothing is awaited, and nothing is drawn any more.
-      let parts = "not yet read";
-      await expect.poll(async () => {
-        const before = parts;
-        const snapshot = await page.getByRole("main").ariaSnapshot();
-        parts = partsOf(snapshot).join("\n");
-        return pending.size === 0 && !/status "Loading"/.test(snapshot) && parts === before;
-      }).toBe(true);
-      read.push(`# ${name}`, parts, "");
+      parts.push(`# ${name}`, await told("main"), "");
     }
-    page.off("request", begun).off("requestfinished", over).off("requestfailed", over);
-    await expect(read.join("\n")).toMatchFileSnapshot("./screen_reader.txt");
+    await expect(parts.join("\n")).toMatchFileSnapshot("./screen_reader.txt");
   });
 
   test("from nothing to a first call, step by step in one place: a key that Google refuses is not saved", async () => {
@@ -327,6 +326,17 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     }
     await page.getByRole("button", { name: "I have kept it" }).click();
     expect(await page.content()).not.toContain(secret);
+    // Later on the gateway does not know it any more: the programs say where it is to be put.
+    await page.getByRole("button", { name: "Program: festival-bot" }).click();
+    const its = page.getByRole("dialog", { name: "A call of festival-bot" });
+    await its.getByText(/keeps only a digest of the secret/).waitFor();
+    for (const language of ["curl", "Python", "OpenAI", "Google", "supabase-js"]) {
+      await its.getByText(language, { exact: true }).click();
+      const program = (await its.getByTestId("snippet").textContent())!;
+      expect(program, language).toContain(stack.url);
+      expect(program, language).toContain("PUT_THE_SECRET_HERE");
+    }
+    await its.getByRole("button", { name: "Close" }).click();
 
     const answer = await fetch(`${stack.url}/functions/v1/llm-invoke`, {
       method: "POST",
@@ -435,10 +445,39 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       headers: { apikey: stack.keys.secret },
     });
     expect((await kept.json()).consumers).toEqual([{ consumer: "edited", ttl_s: 604_800, by_tenant: false }]);
+    const cache = { name: "edited", ttl_s: 60, by_tenant: true };
+    await stack.invoke("admin/cache/consumer", cache).then((a) => a.body?.cancel());
+    await scope.getByRole("combobox", { name: "Its answers are kept for" }).click();
+    await page.getByRole("option", { name: "a day" }).click();
+    await scope.getByRole("button", { name: "Keep them so" }).click();
+    await scope.getByRole("alert").getByRole("row", { name: "Its answers are kept for a day 60 seconds" })
+      .waitFor();
+    await scope.getByRole("button", { name: "Take what is there" }).click();
+    expect(await scope.getByRole("combobox", { name: "Its answers are kept for" }).inputValue()).toBe(
+      "60 seconds",
+    );
     await scope.getByRole("button", { name: "Give up what is kept" }).click();
     await page.getByText("0 answers are given up.").waitFor();
     await page.keyboard.press("Escape");
     await scope.waitFor({ state: "detached" });
+
+    // The list is as it was when the other one has changed the limit.
+    const before = await fetch(`${stack.url}/functions/v1/admin/consumers?search=edited`, {
+      headers: { apikey: stack.keys.secret },
+    });
+    const listed = await before.json();
+    await page.route(/admin\/consumers\?(?!name=)/, (route) => route.fulfill({ json: listed }));
+    const switching = page.getByRole("dialog", { name: "edited on or off" });
+    try {
+      await stack.invoke("admin/consumers/scope", { name: "edited", rpm: 8 }).then((a) => a.body?.cancel());
+      await page.getByRole("button", { name: "Switch off: edited" }).click();
+      await switching.getByRole("row", { name: "Requests a minute 7 8" }).waitFor();
+      expect(await accessibilityProblems(page, "light")).toEqual([]);
+    } finally {
+      await page.unrouteAll();
+    }
+    await switching.getByRole("button", { name: /Keep mine/ }).click();
+    await page.getByRole("button", { name: "Switch on: edited" }).waitFor();
 
     await open("Providers");
     const poem = stage("POEM");
@@ -491,6 +530,20 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       await limits.getByRole("button", { name: "Save" }).click();
       await limits.waitFor({ state: "detached" });
       expect(await rpd()).toEqual([77]);
+
+      // They are taken away only as they were seen.
+      await page.getByRole("button", { name: `Change: ${model}` }).click();
+      await limits.getByRole("combobox", { name: "Limits of" }).click();
+      await page.getByRole("option", { name: quota_key, exact: true }).click();
+      await expect.poll(() => limits.getByLabel("Requests a day").inputValue()).toBe("77");
+      await database`select public.eve_limits_set(${database.json([{ model, rpd: 99 }])}, ${quota_key})`;
+      await limits.getByRole("button", { name: "As in all quota projects again" }).click();
+      await limits.getByRole("alert").getByRole("row", { name: "Requests a day 77 99" }).waitFor();
+      expect(await rpd()).toEqual([99]);
+      await limits.getByRole("button", { name: /Keep mine/ }).click();
+      await limits.getByRole("button", { name: "As in all quota projects again" }).click();
+      await limits.waitFor({ state: "detached" });
+      expect(await rpd()).toEqual([]);
     } finally {
       await database`delete from eve.quota_overrides`;
       await database.end();
@@ -1506,6 +1559,113 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     }
   });
 
+  test("a captured call is asked once more whole, in the playground and as a command, and a call is stopped", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    const model = "gemini-2.5-flash";
+    const control = (path: string, init?: RequestInit) =>
+      fetch(`${stack.emulatorUrl}/__control/${path}`, init).then((answer) => answer.json());
+    /** What Google was asked last. */
+    const asked = async () => {
+      const seen: { method: string | null; body: string }[] = await control("requests?last=20");
+      return JSON.parse(seen.findLast(({ method }) => /GenerateContent$/i.test(method ?? ""))!.body);
+    };
+    const openRequest = async (id: string) => {
+      await open("Requests");
+      await page.getByLabel("Request id").fill(id);
+      await page.getByRole("button", { name: `Open request ${id}`, exact: true }).click();
+      return page.getByRole("dialog", { name: /^Request/ });
+    };
+    try {
+      await database`update eve.consumers set capture = true where kind = 'project'`;
+      const call = {
+        model,
+        contents: [
+          { role: "user", parts: [{ text: "What is one?" }] },
+          { role: "model", parts: [{ text: "A **number**." }] },
+          {
+            role: "user",
+            parts: [
+              { text: "And this?" },
+              { inlineData: { mimeType: "image/png", data: toBase64(pngOf(scene(5, 40, 40))) } },
+            ],
+          },
+        ],
+        system: "Be brief.",
+        response_schema: { type: "object", properties: { a: { type: "string" } }, required: ["a"] },
+        generation: { temperature: 0.5, top_k: 7, thinking_budget: 256 },
+        safety_settings: [{ category: "HARM_CATEGORY_HARASSMENT", threshold: "BLOCK_NONE" }],
+        request_id: "to-be-asked-again",
+      };
+      const answer = await stack.invoke("llm-invoke", call);
+      expect(answer.status, await answer.text()).toBe(200);
+      const first = await asked();
+      expect(Object.keys(first)).toEqual(
+        expect.arrayContaining(["contents", "systemInstruction", "generationConfig", "safetySettings"]),
+      );
+
+      let detail = await openRequest(call.request_id);
+      await detail.getByText("And this?").first().waitFor();
+      await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+      await detail.getByRole("button", { name: "Copy as curl" }).click();
+      await detail.getByRole("button", { name: "Copied" }).waitFor();
+      const command = await page.evaluate("navigator.clipboard.readText()") as string;
+      const { success, stderr } = await new Deno.Command("sh", {
+        args: ["-c", command],
+        env: { EVE_SECRET: stack.keys.secret },
+      }).output();
+      expect(success, new TextDecoder().decode(stderr)).toBe(true);
+      expect(await asked()).toEqual(first);
+
+      await detail.getByRole("button", { name: "Run again in Playground" }).click();
+      await page.getByRole("region", { name: "What was said before" }).getByRole("strong").filter({
+        hasText: "number",
+      }).waitFor();
+      expect(await page.getByLabel("Prompt").inputValue()).toBe("And this?");
+      await page.getByText("1.png", { exact: true }).waitFor();
+      await page.getByText("Parameters", { exact: true }).click();
+      await expect.poll(() => page.getByLabel(/^Tokens for thinking/).inputValue()).toBe("256");
+      expect(await accessibilityProblems(page, "light")).toEqual([]);
+      await page.getByRole("button", { name: "Ask", exact: true }).click();
+      await page.getByText("done", { exact: true }).waitFor();
+      expect(await asked()).toEqual(first);
+
+      // Stopped: the call is over at Google's and in the list.
+      await control("faults", {
+        method: "POST",
+        body: JSON.stringify([{ kind: "hang", match: { model }, times: null }]),
+      });
+      await page.getByLabel("Prompt").fill("And that?");
+      await page.getByRole("button", { name: "Ask", exact: true }).click();
+      await expect.poll(async () => JSON.stringify(await asked())).toContain("And that?");
+      await page.getByRole("button", { name: "Stop" }).click();
+      await page.getByText("Stopped.").waitFor();
+      await expect.poll(async () =>
+        (await database`select state from eve.requests where model = ${model} order by received_at desc limit 1`)
+          .map(({ state }) => state)
+      ).toEqual(["cancelled"]);
+
+      await database`update eve.consumers set capture = false where kind = 'project'`;
+      await control("faults", { method: "DELETE" });
+      const plain = { model: "stage:POEM", prompt: "Hello", request_id: "not-captured" };
+      await (await stack.invoke("llm-invoke", plain)).body?.cancel();
+      detail = await openRequest(plain.request_id);
+      await detail.getByText(/^What was asked is not kept/).waitFor();
+      await detail.getByRole("button", { name: "Run again in Playground" }).click();
+      await page.getByRole("heading", { level: 1, name: "Playground" }).waitFor();
+      // A stage stays a stage.
+      await expect.poll(() => page.getByRole("combobox", { name: "Model or stage" }).inputValue()).toBe(
+        "POEM",
+      );
+      expect(await page.getByLabel("Prompt").inputValue()).toBe("");
+      await open("Requests");
+      await page.getByLabel("Request id").fill("");
+    } finally {
+      await control("faults", { method: "DELETE" });
+      await database`update eve.consumers set capture = false where kind = 'project'`;
+      await database.end();
+    }
+  });
+
   test("the pages are in Russian too", async () => {
     await open("Alerts");
     await page.getByRole("heading", { level: 1, name: "Alerts" }).waitFor();
@@ -1650,6 +1810,34 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     } finally {
       await database.end();
     }
+  });
+
+  test("what a screen reader is told of each dialog and drawer, in which axe-core finds nothing serious, light and dark", async () => {
+    const database = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
+    const parts: string[] = [];
+    try {
+      await fillForDialogs({ stack, sql: database });
+      await page.reload();
+      for (const { on, name, open: press } of DIALOGS) {
+        await open(on);
+        await page.getByRole("heading", { level: 1, name: on }).waitFor();
+        await press(page);
+        await page.getByRole("dialog").waitFor();
+        parts.push(`# ${on}: ${name}`, await told("dialog"), "");
+        for (const scheme of ["dark", "light"] as const) {
+          await page.emulateMedia({ colorScheme: scheme });
+          expect(await accessibilityProblems(page, scheme, '[role="dialog"]'), `${name}, ${scheme}`).toEqual(
+            [],
+          );
+        }
+        await page.keyboard.press("Escape");
+        await page.getByRole("dialog").waitFor({ state: "detached" });
+      }
+    } finally {
+      await page.emulateMedia({ colorScheme: "light" });
+      await database.end();
+    }
+    await expect(parts.join("\n")).toMatchFileSnapshot("./screen_reader_dialogs.txt");
   });
 
   test("nothing went wrong inside the page meanwhile", () => {

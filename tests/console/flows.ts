@@ -172,6 +172,7 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
       key!.key_alias,
     );
     await expect.poll(() => page.url()).toContain("outcome=failed");
+    await screen.open("overview");
     // The address keeps the filter for the next visit of the page.
     await page.goto(stack.console!.url);
     await page.getByRole("banner").waitFor();
@@ -218,6 +219,7 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
     await opening.click();
     const detail = screen.dialog(screen.like("requests.one"));
     await detail.getByText(screen.t("requests.not_captured")).waitFor();
+    await detail.getByText(screen.t("requests.again_not_kept")).waitFor();
     await screen.check();
     await screen.button("close", detail).click();
     await screen.field("requests.request_id").fill("");
@@ -303,6 +305,11 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
 
     await screen.field("consumers.search").fill(name);
     await page.getByText(screen.t("consumers.total", { count: 1 }), { exact: true }).waitFor();
+    await page.getByRole("button", { name: `${screen.t("consumers.snippet_open")}: ${name}` }).click();
+    const program = screen.dialog(screen.t("consumers.snippet_of", { name }));
+    expect(await program.getByTestId("snippet").textContent()).toContain("PUT_THE_SECRET_HERE");
+    await screen.check();
+    await screen.button("close", program).click();
     await page.getByRole("button", { name: screen.t("consumers.tokens_of", { name }) }).click();
     const tokens = screen.dialog(screen.t("consumers.live_tokens"));
     await screen.button("consumers.issue", tokens).click();
@@ -468,15 +475,45 @@ export const FLOWS: Record<string, (at: At) => Promise<void>> = {
     await prices.waitFor({ state: "detached" });
   },
 
-  async "what a clean-up would delete is shown"({ screen }) {
+  async "what a clean-up would delete is shown, and then deleted"({ screen, stack, sql, no }) {
     const { page } = screen;
-    await screen.open("storage");
-    const cleanUp = page.getByRole("region", { name: screen.t("storage.cleanup"), exact: true });
-    await screen.field("storage.target", cleanUp).fill("1");
-    await screen.button("storage.dry_run", cleanUp).click();
-    await cleanUp.getByText(screen.t("storage.enough")).waitFor();
-    await page.getByRole("region", { name: screen.t("storage.tenants") }).getByRole("row").nth(1).waitFor();
-    await screen.check();
+    const api = async (path: string, init: RequestInit = {}) => {
+      const headers = { "apikey": stack.keys.secret, "content-type": "application/octet-stream" };
+      const answer = await fetch(`${stack.url}/functions/v1/api/v1/${path}`, { ...init, headers });
+      expect(answer.ok, path).toBe(true);
+      return await answer.json();
+    };
+    await api("media?kind=crawl", { method: "POST", body: `page ${no} `.repeat(1_000) });
+    const pages = async () =>
+      Number((await sql`select count(*) from public.media_objects where kind = 'crawl'`)[0]!.count);
+    const [{ limit_bytes }] = await sql`
+      select limit_bytes from eve.media_limits where name = 'total'` as unknown as [{ limit_bytes: string }];
+    try {
+      await sql`update public.media_objects set last_seen_at = now() - interval '5 days' where kind = 'crawl'`;
+      await screen.open("storage");
+      const cleanUp = page.getByRole("region", { name: screen.t("storage.cleanup"), exact: true });
+      await screen.field("storage.target", cleanUp).fill("1");
+      await screen.button("storage.dry_run", cleanUp).click();
+      await cleanUp.getByText(screen.t("storage.enough")).waitFor();
+      await page.getByRole("region", { name: screen.t("storage.tenants") }).getByRole("row").nth(1).waitFor();
+      await screen.check();
+
+      // All of the room is to be free, and there is just so much: what can be fetched again goes.
+      const { total } = await api("storage/stats");
+      await sql`
+        update eve.media_limits set limit_bytes = ${
+        1_000_000_000 + total.used_bytes - 1
+      } where name = 'total'`;
+      await screen.button("storage.dry_run", cleanUp).click();
+      await cleanUp.getByText(screen.like("storage.would", { objects: 1 })).waitFor();
+      expect(await pages()).toBe(1);
+      await screen.check();
+      await screen.button("storage.delete", cleanUp).click();
+      await cleanUp.getByText(screen.like("storage.deleted", { objects: 1 })).waitFor();
+      expect(await pages()).toBe(0);
+    } finally {
+      await sql`update eve.media_limits set limit_bytes = ${limit_bytes} where name = 'total'`;
+    }
   },
 
   async "an alert is taken on and closed"({ screen, sql, no }) {

@@ -5,6 +5,8 @@
 import postgres from "postgres";
 import type { Browser, Page } from "playwright-core";
 import { CHECKOUT } from "../../local/paths.ts";
+import { pngOf, scene } from "../harness/made_pictures.ts";
+import { until } from "../harness/patience.ts";
 import { freePorts } from "../harness/ports.ts";
 import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { type Stack, startStack } from "../../local/stack.ts";
@@ -19,6 +21,9 @@ const PAGES = [
   "Requests",
   "Consumers",
   "Chats",
+  "Jobs",
+  "Vision",
+  "Graph",
   "Usage",
   "Storage",
   "Alerts",
@@ -56,6 +61,28 @@ async function live(stack: Stack): Promise<void> {
   }
   // What is on the alerts page when a person has something to do: the stage's model is on no list any more.
   const database = postgres(stack.databaseUrl, { max: 1 });
+  const chat = JSON.parse(await call("api/v1/chats", { title: "Walls", user_id: "u-17" }));
+  await call(`api/v1/chats/${chat.id}/answer`, { model: "gemma-4-31b-it", prompt: "Which walls bear?" });
+  for (const [nr, text] of ["Concert tonight", "The same poster once more"].entries()) {
+    const form = new FormData();
+    form.set("post", JSON.stringify({ source: "console", external_id: String(nr), text }));
+    form.append("media", new Blob([pngOf(scene(1 + nr, 320, 240))]), "poster.png");
+    const answer = await fetch(`${stack.url}/functions/v1/api/v1/intake/posts`, {
+      method: "POST",
+      headers: { "apikey": stack.keys.secret },
+      body: form,
+    });
+    await answer.body?.cancel();
+  }
+  await until(async () =>
+    (await database`select from public.post_enrichment where status = 'done'`).length === 2
+  );
+  const run_at = new Date(Date.now() + 3_600_000).toISOString();
+  const job = { kind: "llm", models: ["gemma-4-31b-it"], request_id: "nightly-digest" };
+  await database`select public.eve_jobs_submit(${
+    database.json([{ ...job, run_at, body: { path: "/", body: {} } }])
+  })`;
+  await database`select public.eve_graph_deliver()`;
   await database`update public.provider_configs set model = 'gemini-2.0-flash' where stage_type = 'POEM'`;
   await database.end();
   await call("admin/providers/refresh", { stage_type: "POEM" });

@@ -94,10 +94,17 @@ describe.skipIf(!installedConsole())(
             from: "usage: { input_tokens: number;",
             to: "usage: { prompt_tokens: number;",
           },
+          { path: "shared/api/answers.ts", from: "  used_bytes: number;", to: "  bytes_used: number;" },
         ];
         [admin, endpoint] = await changed(fields, async () => [
           await faultsOfAdmin(),
-          await run(copy, Deno.execPath(), "check", "shared/endpoints/native/stream.ts"),
+          await run(
+            copy,
+            Deno.execPath(),
+            "check",
+            "shared/endpoints/native/stream.ts",
+            "shared/api/storage_routes.ts",
+          ),
         ]);
         // Its route would have no types to be measured by.
         const path = { path: ANSWERS, from: '"GET /lanes"', to: '"GET /all-lanes"' };
@@ -123,6 +130,11 @@ describe.skipIf(!installedConsole())(
       test("of the endpoint and of the playground, when types name a field of the stream's events otherwise", () => {
         expect(endpoint).toMatch(/'prompt_tokens' is missing/);
         expect(page).toMatch(/playground\.tsx.*'input_tokens' does not exist/);
+      });
+
+      test("of the page and of the function api, when types name a field of its answers otherwise", () => {
+        expect(endpoint).toMatch(/'bytes_used' is missing/);
+        expect(page).toMatch(/storage\.tsx.*'used_bytes' does not exist/);
       });
 
       test("of the page, when no route answers its path", () => {

@@ -322,6 +322,82 @@ describe("what the pages read and do", () => {
     });
   });
 
+  test.each([true, false])("a call out of the playground ends when its reader goes, streamed: %s", async (stream) => {
+    const model = "gemini-2.5-flash";
+    const control = (method: string, body?: unknown) =>
+      fetch(`${stack.emulatorUrl}/__control/faults`, {
+        method,
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+      }).then((answer) => answer.body?.cancel());
+    await control("POST", [{ kind: "hang", match: { model }, times: null }]);
+    const request_id = `stopped-${stream}`;
+    const state = async () => [
+      ...await sql`select state from eve.requests where request_id = ${request_id}`,
+      ...await sql`select 'running' as state from eve.inflight where request_id = ${request_id}`,
+    ].map(({ state }) => state).join();
+    const controller = new AbortController();
+    try {
+      const asking = fetch(`${stack.url}/functions/v1/admin/invoke`, {
+        method: "POST",
+        headers: { apikey: stack.keys.publishable, authorization: `Bearer ${ann}` },
+        body: JSON.stringify({ model, prompt: "Hello", stream, request_id }),
+        signal: controller.signal,
+      }).then((answer) => answer.text()).catch(() => "");
+      await expect.poll(state).toBe("running");
+      controller.abort();
+      await asking;
+      await expect.poll(state, { timeout: 20_000 }).toBe("cancelled");
+    } finally {
+      await control("DELETE");
+    }
+  });
+
+  test("what somebody else has changed meanwhile is not switched, kept or cleared by whoever saw it before", async () => {
+    const stale = { status: 409, error: { code: "changed_meanwhile" } };
+    const name = "seen-before";
+    const { consumer: seen } = await admin("/consumers/add", { name, kind: "service", rpm: 5 });
+    await admin("/consumers/scope", { name, rpm: 9 });
+    const { rpm, is_active } = seen;
+    expect(await admin("/consumers/enable", { name, enabled: false, seen: { rpm, is_active } }))
+      .toMatchObject(
+        stale,
+      );
+    expect((await admin(`/consumers?name=${name}`)).consumers[0].is_active).toBe(true);
+    expect(await admin("/consumers/enable", { name, enabled: false, seen: { rpm: 9, is_active } }))
+      .toMatchObject({ status: 200, consumer: { is_active: false } });
+
+    const none = { ttl_s: null, by_tenant: null };
+    const hour = { name, ttl_s: 3_600, by_tenant: true };
+    expect(await admin("/cache/consumer", { ...hour, seen: none })).toMatchObject({ status: 200 });
+    expect(await admin("/cache/consumer", { name, ttl_s: 60, seen: none })).toMatchObject(stale);
+    expect((await admin(`/cache?consumer=${name}`)).consumers).toMatchObject([{
+      ttl_s: 3_600,
+      by_tenant: true,
+    }]);
+    expect(await admin("/cache/consumer", { name, ttl_s: null, seen: { ttl_s: 3_600, by_tenant: true } }))
+      .toMatchObject({ status: 200, ttl_s: null });
+
+    const lane = { quota_project: "demo-one", model: "gemini-3.5-flash" };
+    const own = async (rpd: number) =>
+      await admin("/limits/set", {
+        changes: [{ model: lane.model, rpm: 1, tpm: null, rpd }],
+        quota_project: lane.quota_project,
+      });
+    await own(7);
+    await own(8);
+    const limits = { rpm: 1, tpm: null, rpd: 7 };
+    expect(await admin("/limits/clear", { ...lane, seen: limits })).toMatchObject(stale);
+    expect(await admin("/limits/clear", { quota_project: lane.quota_project, seen: limits })).toMatchObject({
+      status: 400,
+    });
+    expect(await admin("/limits/clear", { ...lane, seen: { ...limits, rpd: 8 } })).toMatchObject({
+      cleared: [lane.model],
+    });
+    // Somebody else has cleared it.
+    expect(await admin("/limits/clear", { ...lane, seen: { ...limits, rpd: 8 } })).toMatchObject(stale);
+    await admin("/consumers/remove", { name });
+  });
+
   test("a copied table of limits is compared first, and changes what was shown, or nothing", async () => {
     const table = "Model\tRPM\tTPM\tRPD\nGemini 3.5 Flash-Lite\t16\t250,000\t500\nSome Model\t1\t1\t1";
     const shown = await admin("/limits/import", { text: table });

@@ -11,4 +11,6 @@ test("texts with commas, quotes and lines stay one cell, and none is a formula",
     'id,tokens,none,list\r\n"a ""quoted"", id",-5,,"[""x"",""y""]"\r\n"\'=HYPERLINK(0)\nnext",7,,[]\r\n',
   );
   expect(csvOf([])).toBe("\r\n");
+  // As the command line's, whose test has all of them.
+  expect(csvOf([{ id: "\uff1d1+1" }])).toBe("id\r\n'\uff1d1+1\r\n");
 });

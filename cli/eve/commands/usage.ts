@@ -8,7 +8,7 @@ import {
 import type { CacheStats } from "../../../shared/database/answer_cache.ts";
 import { bar } from "../chart.ts";
 import type { Command, CommandDependencies, Given } from "../command.ts";
-import { csv } from "../csv.ts";
+import { csv } from "../../../shared/runtime/csv.ts";
 import { CliFailure, misuse } from "../failure.ts";
 import { pacificHour, wholeDays } from "../../../shared/runtime/pacific_days.ts";
 import { readInstant } from "../period.ts";

@@ -1,6 +1,6 @@
-import type { Console } from "../console_context.tsx";
 import type { Config } from "../config.ts";
-import { markSessionOver } from "../session.ts";
+import type { ApiAnswers } from "../../../shared/api/answers.ts";
+import { type Auth, markSessionOver } from "../session.ts";
 import type { AnswerOf, PathsOf } from "./shapes.ts";
 
 /** How a call to the gateway failed. `code` is one of the table in docs/errors.md, or `unreachable`. */
@@ -32,13 +32,20 @@ export interface Api {
   open(path: string, body: unknown, signal?: AbortSignal): Promise<Response>;
 }
 
+/** `get` of the function `api`, whose answers are listed as those of `admin` are. */
+export type GetOf = <Path extends string>(
+  path: Path,
+  query: Query,
+  signal: AbortSignal,
+) => Promise<`GET ${Path}` extends keyof ApiAnswers ? ApiAnswers[`GET ${Path}`] : unknown>;
+
 /** How long a person looks at nothing; what is read takes some hundred milliseconds. */
 const READ_TIMEOUT_MS = 8_000;
 /** Long enough for a provider to be asked for its models, short enough for a person. */
 const WRITE_TIMEOUT_MS = 30_000;
 
 /** @param name `admin`, or `api`, which serves files */
-export function createApi(config: Config, auth: Console["auth"], name: "admin" | "api" = "admin"): Api {
+export function createApi(config: Config, auth: Auth, name: "admin" | "api" = "admin"): Api {
   async function send(path: string, init: RequestInit): Promise<Response> {
     const headers = new Headers(init.headers);
     headers.set("apikey", config.publishableKey);

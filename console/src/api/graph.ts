@@ -1,46 +1,39 @@
-import type { Api, Query } from "./api.ts";
+import type { ApiAnswers, NodeKind } from "../../../shared/api/answers.ts";
+import type { Api, GetOf } from "./api.ts";
 
-/** What the function api answers about the graph (docs/graph.md). */
-export const NODE_KINDS = ["Post", "ImageContent", "Article", "Label", "Channel", "Domain"] as const;
-export type NodeKind = typeof NODE_KINDS[number];
+export type {
+  GraphEdge,
+  GraphNode,
+  Neighbours,
+  NodeKind,
+  RelatedPosts,
+} from "../../../shared/api/answers.ts";
 
-export interface GraphNode {
-  /** `Post/<id>`: what edges name it by. */
-  id: string;
-  kind: NodeKind;
-  key: string;
-  properties: Record<string, unknown>;
-  trace_id: string | null;
-  at: string;
-}
+/** Each kind once: a record, so that the compiler misses one that is left out. */
+const KINDS: Record<NodeKind, true> = {
+  Post: true,
+  ImageContent: true,
+  Article: true,
+  Label: true,
+  Channel: true,
+  Domain: true,
+};
+export const NODE_KINDS = Object.keys(KINDS) as NodeKind[];
 
-export interface GraphEdge {
-  kind: string;
-  from: string;
-  to: string;
-  properties: Record<string, unknown>;
-}
-
-export interface Neighbours {
-  /** The one that was asked about first; `depth` is how many edges away. */
-  nodes: (GraphNode & { depth: number })[];
-  edges: GraphEdge[];
-  truncated: boolean;
-}
-
-export interface RelatedPosts {
-  posts: { node: GraphNode; score: number; shared: GraphNode[] }[];
-}
-
+/** The graph, as docs/graph.md has it. */
 export interface GraphApi {
-  nodes(tenantId: string, kind: NodeKind, signal: AbortSignal): Promise<{ nodes: GraphNode[] }>;
+  nodes(tenantId: string, kind: NodeKind, signal: AbortSignal): Promise<ApiAnswers["GET /v1/graph/nodes"]>;
   neighbours(
     tenantId: string,
     node: { kind: string; key: string },
     depth: number,
     signal: AbortSignal,
-  ): Promise<Neighbours>;
-  related(tenantId: string, postId: string, signal: AbortSignal): Promise<RelatedPosts>;
+  ): Promise<ApiAnswers["GET /v1/graph/neighbours"]>;
+  related(
+    tenantId: string,
+    postId: string,
+    signal: AbortSignal,
+  ): Promise<ApiAnswers["GET /v1/graph/related"]>;
 }
 
 /** More is no picture that a person reads. */
@@ -48,7 +41,7 @@ const SHOWN_NODES = 60;
 
 /** @param api of the function `api` */
 export function createGraphApi(api: Api): GraphApi {
-  const get = api.get as <Answer>(path: string, query: Query, signal: AbortSignal) => Promise<Answer>;
+  const get = api.get as GetOf;
   return {
     nodes: (tenantId, kind, signal) =>
       get("/v1/graph/nodes", { tenant_id: tenantId, kind, limit: 50 }, signal),

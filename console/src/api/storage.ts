@@ -1,39 +1,23 @@
-import type { Api, Query } from "./api.ts";
+import type {
+  ApiAnswers,
+  FileKind,
+  StorageCleanup,
+  StorageGrowth,
+  StorageStats,
+} from "../../../shared/api/answers.ts";
+import type { Api, GetOf } from "./api.ts";
 
-/** What the function api answers about files (docs/storage.md); in bytes. */
-export interface StorageCounter {
-  limit_bytes: number;
-  used_bytes: number;
-  reserved_bytes: number;
-  free_bytes: number;
-  objects: number;
-}
+export type {
+  FileKind,
+  StorageCleanup,
+  StorageCounter,
+  StorageGrowth,
+  StorageStats,
+} from "../../../shared/api/answers.ts";
 
-export const FILE_KINDS = ["media", "vision", "crawl"] as const;
-export type FileKind = (typeof FILE_KINDS)[number];
-
-export interface StorageStats {
-  total: StorageCounter;
-  kinds: Record<FileKind, StorageCounter>;
-  spool: StorageCounter;
-  emergency_threshold_bytes: number;
-  tenants: ({ tenant_id: string } & StorageCounter)[];
-}
-
-export interface StorageGrowth {
-  /** Of files that are there, by the UTC day on which they came; days on which none came are absent. */
-  days: { day: string; kind: FileKind; objects: number; bytes: number }[];
-}
-
-export interface StorageCleanup {
-  status: "not_needed" | "done" | "more" | "not_enough";
-  dry_run: boolean;
-  used_bytes_after: number;
-  target_bytes: number;
-  freed_bytes: number;
-  deleted_objects: number;
-  steps: { what: FileKind | "multipart"; min_age_days: number; objects: number; bytes: number }[];
-}
+/** Each kind once: a record, so that the compiler misses one that is left out. */
+const KINDS: Record<FileKind, true> = { media: true, vision: true, crawl: true };
+export const FILE_KINDS = Object.keys(KINDS) as FileKind[];
 
 export const ADDRESS_SECONDS = 3_600;
 
@@ -55,15 +39,15 @@ export interface StorageApi {
 
 /** @param api of the function `api` */
 export function createStorageApi(api: Api): StorageApi {
-  const get = api.get as <Answer>(path: string, query: Query, signal: AbortSignal) => Promise<Answer>;
+  const get = api.get as GetOf;
   return {
     async address(sha256, tenantId, signal) {
       const path = `/v1/media/${sha256}/url?tenant_id=${encodeURIComponent(tenantId)}`;
       const answer = await api.open(path, { expires_in: ADDRESS_SECONDS }, signal);
-      return (await answer.json() as { url: string }).url;
+      return (await answer.json() as ApiAnswers["POST /v1/media/{name}/url"]).url;
     },
-    stats: (signal) => get<StorageStats>("/v1/storage/stats", {}, signal),
-    growth: (days, signal) => get<StorageGrowth>("/v1/storage/growth", { days }, signal),
+    stats: (signal) => get("/v1/storage/stats", {}, signal),
+    growth: (days, signal) => get("/v1/storage/growth", { days }, signal),
     cleanUp: async (terms, signal) =>
       await (await api.open("/v1/storage/cleanup", { force: true, ...terms }, signal)).json(),
   };

@@ -1,55 +1,35 @@
-import type { Api, Query } from "./api.ts";
+import type { ApiAnswers, SeenPicture, VisionBudgets } from "../../../shared/api/answers.ts";
+import type { Api, GetOf } from "./api.ts";
 
-/** What the function api answers about pictures (docs/vision.md). */
-export const PICTURE_STATUSES = ["waiting", "done", "skipped", "invalid", "failed"] as const;
-export type PictureStatus = typeof PICTURE_STATUSES[number];
+export type { SeenPicture, VisionBudgets } from "../../../shared/api/answers.ts";
+export type PictureStatus = SeenPicture["status"];
 
-export interface SeenPicture {
-  id: string;
-  tenant_id: string;
-  post_id: string;
-  file_sha256: string | null;
-  status: PictureStatus;
-  reason: string | null;
-  analyst: string | null;
-  vision_description: string | null;
-  labels: string[];
-  ocr_text: string | null;
-  tokens: number;
-  from_cache: boolean;
-  same_as: string | null;
-  updated_at: string;
-  decision: { action: string; reason: string; detail: { message?: string } } | null;
-}
-
-export interface VisionBudgets {
-  budgets: {
-    provider: string;
-    period: string;
-    unit: string;
-    most: number;
-    used: number;
-    reserved: number;
-    ends_at: string;
-  }[];
-}
+/** Each once, in the order of a list: a record, so that the compiler misses one that is left out. */
+const STATUSES: Record<PictureStatus, true> = {
+  waiting: true,
+  done: true,
+  skipped: true,
+  invalid: true,
+  failed: true,
+};
+export const PICTURE_STATUSES = Object.keys(STATUSES) as PictureStatus[];
 
 export interface VisionApi {
   pictures(
     tenantId: string,
     status: PictureStatus | null,
     signal: AbortSignal,
-  ): Promise<{ pictures: SeenPicture[] }>;
+  ): Promise<ApiAnswers["GET /v1/vision/pictures"]>;
   budgets(tenantId: string, signal: AbortSignal): Promise<VisionBudgets>;
   /** Those that failed or are invalid, once more: one, or all of the tenant's with the status. */
   requeue(
     which: { tenant_id: string; post_id?: string; sha256?: string; status?: PictureStatus },
-  ): Promise<{ queued: number }>;
+  ): Promise<ApiAnswers["POST /v1/vision/requeue"]>;
 }
 
 /** @param api of the function `api` */
 export function createVisionApi(api: Api): VisionApi {
-  const get = api.get as <Answer>(path: string, query: Query, signal: AbortSignal) => Promise<Answer>;
+  const get = api.get as GetOf;
   return {
     pictures: (tenantId, status, signal) =>
       get(

@@ -4,6 +4,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { Conflict } from "../parts/conflict.tsx";
 import { useAction } from "../parts/mutation.ts";
 import { Loaded } from "../parts/states.tsx";
 
@@ -22,20 +23,26 @@ export function ConsumerCache({ consumer }: { consumer: string }) {
     <Loaded query={cache}>
       {({ consumers, totals }) => {
         const row = consumers.find((one) => one.consumer === consumer) ?? null;
-        return <Kept key={JSON.stringify(row)} consumer={consumer} row={row} totals={totals} />;
+        return <Kept consumer={consumer} row={row} totals={totals} />;
       }}
     </Loaded>
   );
 }
 
+/** Null: the consumer has no cache of its own. */
+type Row = { ttl_s: number; by_tenant: boolean } | null;
+
 function Kept({ consumer, row, totals }: {
   consumer: string;
-  row: { ttl_s: number; by_tenant: boolean } | null;
+  row: Row;
   totals: { hits: number; misses: number };
 }) {
   const { t } = useTranslation();
   const format = useFormat();
   const { api } = useConsole();
+  /** What the form was filled from; after a conflict what is there now. */
+  const [base, setBase] = useState(row);
+  const [theirs, setTheirs] = useState<{ row: Row } | null>(null);
   const [seconds, setSeconds] = useState<number | null>(row?.ttl_s ?? null);
   const [byTenant, setByTenant] = useState(row?.by_tenant ?? false);
   const [model, setModel] = useState<string | null>(null);
@@ -45,9 +52,32 @@ function Kept({ consumer, row, totals }: {
     staleTime: 60_000,
   });
   const keep = useAction(
-    () => api.post("/cache/consumer", { name: consumer, ttl_s: seconds, by_tenant: byTenant }),
-    { touches: ["cache"], done: t("cache.kept"), failed: t("consumers.failed") },
+    () =>
+      api.post("/cache/consumer", {
+        name: consumer,
+        ttl_s: seconds,
+        by_tenant: byTenant,
+        seen: { ttl_s: base?.ttl_s ?? null, by_tenant: base?.by_tenant ?? null },
+      }),
+    {
+      touches: ["cache"],
+      done: ({ ttl_s, by_tenant }) => {
+        setBase(ttl_s === null ? null : { ttl_s, by_tenant });
+        return { message: t("cache.kept") };
+      },
+      failed: t("consumers.failed"),
+      stale: async () => {
+        const { consumers } = await api.get("/cache", { consumer });
+        setTheirs({ row: consumers.find((one) => one.consumer === consumer) ?? null });
+      },
+    },
   );
+  const takeTheirs = () => {
+    setBase(theirs!.row);
+    setSeconds(theirs!.row?.ttl_s ?? null);
+    setByTenant(theirs!.row?.by_tenant ?? false);
+    setTheirs(null);
+  };
   const flush = useAction(
     () => api.post("/cache/flush", { consumer, ...(model !== null && { model }) }),
     {
@@ -56,7 +86,14 @@ function Kept({ consumer, row, totals }: {
       failed: t("consumers.failed"),
     },
   );
-  const named = (Object.keys(TTLS) as Ttl[]).find((name) => TTLS[name] === seconds);
+  const nameOf = (seconds: number | null) =>
+    (Object.keys(TTLS) as Ttl[]).find((name) => TTLS[name] === seconds);
+  const wordsOf = (seconds: number | null) => {
+    const name = nameOf(seconds);
+    return name === undefined ? t("cache.seconds", { count: seconds ?? 0 }) : t(`cache.ttls.${name}`);
+  };
+  const yesOrNo = (is: boolean) => t(is ? "yes" : "no");
+  const named = nameOf(seconds);
   return (
     <Stack gap="xs" mt="lg">
       <Title order={3} size="h5">{t("cache.title")}</Title>
@@ -66,14 +103,29 @@ function Kept({ consumer, row, totals }: {
           calls: format.number(totals.hits + totals.misses),
         })}
       </Text>
+      {theirs && (
+        <Conflict
+          fields={[
+            { label: t("cache.ttl"), mine: wordsOf(seconds), theirs: wordsOf(theirs.row?.ttl_s ?? null) },
+            {
+              label: t("cache.by_tenant"),
+              mine: yesOrNo(byTenant),
+              theirs: yesOrNo(theirs.row?.by_tenant ?? false),
+            },
+          ]}
+          mine={() => {
+            setBase(theirs.row);
+            setTheirs(null);
+          }}
+          theirs={takeTheirs}
+        />
+      )}
       <Select
         label={t("cache.ttl")}
         data={[
           ...(Object.keys(TTLS) as Ttl[]).map((name) => ({ value: name, label: t(`cache.ttls.${name}`) })),
           // As the command line may have set it.
-          ...(named === undefined
-            ? [{ value: "other", label: t("cache.seconds", { count: seconds ?? 0 }) }]
-            : []),
+          ...(named === undefined ? [{ value: "other", label: wordsOf(seconds) }] : []),
         ]}
         value={named ?? "other"}
         allowDeselect={false}

@@ -12,6 +12,7 @@ import {
 } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
+import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import type { Consumer } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
@@ -35,6 +36,24 @@ const NUMBERS = ["rpm", "requests_per_day", "tokens_per_day"] as const;
 
 /** What the form edits, as it is compared with what is there. */
 const EDITED = ["models", "max_class", ...NUMBERS, "scopes", "tenant_id"] as const;
+type Edited = Pick<Consumer, typeof EDITED[number]>;
+
+/** What was seen of a consumer, as the gateway compares it. */
+export const seenOf = (consumer: Consumer): Edited =>
+  Object.fromEntries(EDITED.map((field) => [field, consumer[field]])) as Edited;
+
+/** The same in words. */
+export const editedWords = (of: Edited, t: TFunction): { label: string; value: string }[] => [
+  { label: t("consumers.max_class"), value: t(`class.${of.max_class}`) },
+  {
+    label: t("consumers.scopes"),
+    value: SCOPE_NAMES.filter((scope) => of.scopes.includes(scope))
+      .map((scope) => t(`consumers.scope_names.${scope}`)).join(", "),
+  },
+  { label: t("consumers.tenant"), value: of.tenant_id },
+  { label: t("consumers.models"), value: of.models?.join(", ") ?? "" },
+  ...NUMBERS.map((name) => ({ label: t(`consumers.${name}`), value: String(of[name] ?? "") })),
+];
 
 const scopesOf = (consumer: Consumer | undefined) =>
   SCOPE_NAMES.filter((scope) => consumer?.scopes.includes(scope) ?? scope === "llm");
@@ -88,8 +107,12 @@ export function ConsumerForm({ consumer, done }: { consumer?: Consumer; done: (m
       if (base === undefined) {
         return (await api.post("/consumers/add", { name: name.trim(), kind, ...scope, ...access })).secret;
       }
-      const seen = Object.fromEntries(EDITED.map((field) => [field, base[field]]));
-      await api.post("/consumers/change", { name: base.name, seen, changes: scope, ...access });
+      await api.post("/consumers/change", {
+        name: base.name,
+        seen: seenOf(base),
+        changes: scope,
+        ...access,
+      });
     },
     {
       touches: ["consumers", "tenants", "overview"],
@@ -100,6 +123,7 @@ export function ConsumerForm({ consumer, done }: { consumer?: Consumer; done: (m
       },
     },
   );
+  const typed = { max_class: maxClass, scopes, tenant_id: tenant ?? "", models, ...numbers };
   function submit(event: FormEvent) {
     event.preventDefault();
     save.mutate(undefined, {
@@ -111,29 +135,11 @@ export function ConsumerForm({ consumer, done }: { consumer?: Consumer; done: (m
       <Stack>
         {theirs && (
           <Conflict
-            fields={[
-              {
-                label: t("consumers.max_class"),
-                mine: t(`class.${maxClass}`),
-                theirs: t(`class.${theirs.max_class}`),
-              },
-              {
-                label: t("consumers.scopes"),
-                mine: scopes.map((scope) => t(`consumers.scope_names.${scope}`)).join(", "),
-                theirs: scopesOf(theirs).map((scope) => t(`consumers.scope_names.${scope}`)).join(", "),
-              },
-              { label: t("consumers.tenant"), mine: tenant ?? "", theirs: theirs.tenant_id },
-              {
-                label: t("consumers.models"),
-                mine: models.join(", "),
-                theirs: theirs.models?.join(", ") ?? "",
-              },
-              ...NUMBERS.map((name) => ({
-                label: t(`consumers.${name}`),
-                mine: String(numbers[name] ?? ""),
-                theirs: String(theirs[name] ?? ""),
-              })),
-            ]}
+            fields={editedWords(typed, t).map(({ label, value }, at) => ({
+              label,
+              mine: value,
+              theirs: editedWords(theirs, t)[at]!.value,
+            }))}
             mine={() => {
               setBase(theirs);
               setTheirs(null);

@@ -20,16 +20,19 @@ import { useTranslation } from "react-i18next";
 import type { Consumer } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { Conflict } from "../parts/conflict.tsx";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { Pages } from "../parts/pages.tsx";
+import { Snippet } from "../parts/snippet.tsx";
+import { FIRST_MODEL, SECRET_HERE, SNIPPETS } from "../parts/snippets.ts";
 import { StateBadge } from "../parts/state_badge.tsx";
 import { EmptyState, Loaded } from "../parts/states.tsx";
 import { Window } from "../parts/window.tsx";
 import { ListFrame } from "../parts/list_frame.tsx";
 import { EVERY_MS } from "../queries.ts";
 import { ConsumerCache } from "./consumer_cache.tsx";
-import { ConsumerForm, type Secret } from "./consumer_form.tsx";
+import { ConsumerForm, editedWords, type Secret, seenOf } from "./consumer_form.tsx";
 import { SecretShown } from "./secret_shown.tsx";
 import { Tenants } from "./tenants.tsx";
 
@@ -37,7 +40,10 @@ const PAGE = 25;
 /** While a person types. */
 const PAUSE_MS = 300;
 
-type Dialog = { kind: "add" } | { kind: "scope" | "tokens" | "remove" | "rotate"; consumer: Consumer };
+type Dialog = { kind: "add" } | {
+  kind: "scope" | "tokens" | "remove" | "rotate" | "snippet";
+  consumer: Consumer;
+};
 
 export default function ConsumersPage() {
   const { t } = useTranslation();
@@ -55,9 +61,23 @@ export default function ConsumersPage() {
     queryFn: ({ signal }) => api.get("/consumers", { search: asked, after, limit: PAGE }, signal),
     refetchInterval: EVERY_MS.slow,
   });
+  /** Somebody has changed who was about to be switched: as they were seen, and as they are. */
+  const [changed, setChanged] = useState<{ seen: Consumer; now: Consumer } | null>(null);
   const enable = useAction(
-    ({ name, is_active }: Consumer) => api.post("/consumers/enable", { name, enabled: !is_active }),
-    { touches: ["consumers"], failed: t("consumers.failed") },
+    ({ seen, enabled }: { seen: Consumer; enabled: boolean }) =>
+      api.post("/consumers/enable", {
+        name: seen.name,
+        enabled,
+        seen: { ...seenOf(seen), is_active: seen.is_active },
+      }),
+    {
+      touches: ["consumers"],
+      failed: t("consumers.failed"),
+      stale: async ({ seen }) => {
+        const { consumers: [now] } = await api.get("/consumers", { name: seen.name });
+        if (now) setChanged({ seen, now });
+      },
+    },
   );
   const close = () => setDialog(null);
   return (
@@ -171,6 +191,11 @@ export default function ConsumersPage() {
                                 onClick={() => setDialog({ kind: "scope", consumer })}
                               />
                               <Action
+                                label={t("consumers.snippet_open")}
+                                of={consumer}
+                                onClick={() => setDialog({ kind: "snippet", consumer })}
+                              />
+                              <Action
                                 label={t("consumers.rotate")}
                                 of={consumer}
                                 onClick={() => setDialog({ kind: "rotate", consumer })}
@@ -178,7 +203,8 @@ export default function ConsumersPage() {
                               <Action
                                 label={consumer.is_active ? t("consumers.disable") : t("consumers.enable")}
                                 of={consumer}
-                                onClick={() => enable.mutate(consumer)}
+                                onClick={() =>
+                                  enable.mutate({ seen: consumer, enabled: !consumer.is_active })}
                               />
                               <Action
                                 label={t("consumers.remove")}
@@ -230,6 +256,40 @@ export default function ConsumersPage() {
         )}
       </Window>
       <Window
+        opened={dialog?.kind === "snippet"}
+        onClose={close}
+        title={t("consumers.snippet_of", { name: dialog?.kind === "snippet" ? dialog.consumer.name : "" })}
+      >
+        {dialog?.kind === "snippet" && <ItsSnippet consumer={dialog.consumer} />}
+      </Window>
+      <Window
+        opened={changed !== null}
+        onClose={() => setChanged(null)}
+        title={t("consumers.switch", { name: changed?.seen.name })}
+      >
+        {changed && (
+          <Conflict
+            fields={[
+              ...editedWords(changed.seen, t).map(({ label, value }, at) => ({
+                label,
+                mine: value,
+                theirs: editedWords(changed.now, t)[at]!.value,
+              })),
+              {
+                label: t("consumers.is_active"),
+                mine: t(changed.seen.is_active ? "yes" : "no"),
+                theirs: t(changed.now.is_active ? "yes" : "no"),
+              },
+            ]}
+            mine={() => {
+              enable.mutate({ seen: changed.now, enabled: !changed.seen.is_active });
+              setChanged(null);
+            }}
+            theirs={() => setChanged(null)}
+          />
+        )}
+      </Window>
+      <Window
         locked
         opened={secret !== null}
         onClose={() => setSecret(null)}
@@ -271,6 +331,22 @@ function Today({ label, today, used, limit }: {
         aria-label={`${label}: ${words}`}
       />
     </div>
+  );
+}
+
+/** A call as a program, with the place of a secret that nobody but its holder has. */
+function ItsSnippet({ consumer: { kind, models } }: { consumer: Consumer }) {
+  const { t } = useTranslation();
+  return (
+    <Stack>
+      <Text size="sm">{t("consumers.snippet_about", { place: SECRET_HERE })}</Text>
+      <Snippet
+        kinds={SNIPPETS}
+        body={{ model: models?.[0] ?? FIRST_MODEL, prompt: "Hello" }}
+        secret={SECRET_HERE}
+        notebook={kind === "notebook"}
+      />
+    </Stack>
   );
 }
 

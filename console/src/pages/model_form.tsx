@@ -99,6 +99,12 @@ export function ModelForm({ of, models, limits: known, project: first = null, cl
     ...Object.fromEntries(CAPABILITIES.map((name) => [name, can.includes(name)])),
   };
   const typed = { ...base, ...changes, ...limitsOf(limits), ...changedShares };
+  /** Somebody else was quicker: what is there now is shown beside what is here. */
+  const stale = async () => {
+    const [{ models }, { overrides }] = await Promise.all([api.get("/models/all"), api.get("/limits")]);
+    const now = models.find(({ model }) => model === base.model);
+    if (now) setTheirs(withLimits(now, overrides, project));
+  };
   const save = useAction(() => {
     const { provider: _, ...seen } = base;
     const before = shown(base);
@@ -114,11 +120,7 @@ export function ModelForm({ of, models, limits: known, project: first = null, cl
   }, {
     touches: TOUCHED,
     failed: t("keys.failed"),
-    stale: async () => {
-      const [{ models }, { overrides }] = await Promise.all([api.get("/models/all"), api.get("/limits")]);
-      const now = models.find(({ model }) => model === base.model);
-      if (now) setTheirs(withLimits(now, overrides, project));
-    },
+    stale,
   });
   const compared = (model: ModelRow) => [
     ...LIMITS.map((name) => ({ label: t(`keys.${name}`), value: boundOf(model[name], format.number) })),
@@ -135,8 +137,11 @@ export function ModelForm({ of, models, limits: known, project: first = null, cl
     { label: t("keys.is_active"), value: t(model.is_active ? "keys.states.on" : "keys.states.off") },
   ];
   const clear = useAction(
-    () => api.post("/limits/clear", { quota_project: project, model: of.model }),
-    { touches: TOUCHED, failed: t("keys.failed") },
+    () => {
+      const { rpm, tpm, rpd } = base;
+      return api.post("/limits/clear", { quota_project: project, model: of.model, seen: { rpm, tpm, rpd } });
+    },
+    { touches: TOUCHED, failed: t("keys.failed"), stale },
   );
   async function submit(event: FormEvent) {
     event.preventDefault();

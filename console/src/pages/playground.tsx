@@ -23,6 +23,8 @@ import { readEvents } from "../api/events.ts";
 import type { Job } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
+import { turnsOf } from "../parts/conversation.ts";
+import { Conversation } from "../parts/conversation_cards.tsx";
 import { errorWords } from "../parts/error_words.ts";
 import { Markdown } from "../parts/markdown.tsx";
 import { Page } from "../parts/page.tsx";
@@ -34,6 +36,7 @@ import {
   type Picture,
   type PlaygroundDraft,
   readDraft,
+  turnsIn,
 } from "../parts/playground_draft.ts";
 import { keepPictures, readPictures } from "../parts/playground_pictures.ts";
 import { NOTHING, playgroundRuns, type Run } from "../parts/playground_runs.ts";
@@ -73,36 +76,50 @@ export default function PlaygroundPage() {
   const problems = {
     schema: problemOf(draft.schema, "object"),
     tools: problemOf(draft.tools, "list"),
+    turns: problemOf(draft.turns, "list"),
+    more: problemOf(draft.more, "object"),
     pictures: size > MOST_PICTURE_BYTES
       ? t("playground.pictures_too_large", { size: format.bytes(size) })
       : null,
   };
 
   const models = useQuery({
-    queryKey: ["models"],
-    queryFn: ({ signal }) => api.get("/models", {}, signal),
+    queryKey: ["models", "all"],
+    queryFn: ({ signal }) => api.get("/models/all", {}, signal),
     staleTime: 60_000,
   });
   const stages = useQuery({
     queryKey: ["providers"],
     queryFn: ({ signal }) => api.get("/providers", {}, signal),
   });
+  const stageTypes = (stages.data?.stages ?? []).map(({ stage_type }) => stage_type);
+  const names = (models.data?.models ?? []).filter(({ model, replaced_by, is_active }) =>
+    is_active && !replaced_by && !model.startsWith(STAGE)
+  ).map(({ model }) => model);
+  // What was asked once more may be served by another model by now, or by none: that is said by the answer.
+  const others = draft.targets.filter((target) =>
+    target !== null && !names.includes(target) &&
+    !(target.startsWith(STAGE) && stageTypes.includes(target.slice(STAGE.length)))
+  );
   const choices = [
     {
       group: t("playground.stages"),
-      items: (stages.data?.stages ?? []).map(({ stage_type }) => ({
-        value: STAGE + stage_type,
-        label: stage_type,
-      })),
+      items: stageTypes.map((stage) => ({ value: STAGE + stage, label: stage })),
     },
     {
       group: t("playground.models"),
-      items: (models.data?.models ?? []).filter(({ model, replaced_by }) =>
-        !replaced_by && !model.startsWith(STAGE)
-      )
-        .map(({ model }) => ({ value: model, label: model })),
+      items: [...new Set([...names, ...others])].map((model) => ({ value: model!, label: model! })),
     },
   ];
+  const thinks = (target: string | null | undefined) => {
+    if (!target) return false;
+    const stage = target.startsWith(STAGE) ? target.slice(STAGE.length) : null;
+    const config = stages.data?.stages.find(({ stage_type }) => stage_type === stage);
+    const served = stage === null ? target : config?.config?.model ?? config?.environment?.model;
+    return models.data?.models.find(({ model }) => model === served)?.supports_thinking ?? false;
+  };
+  const someThink = draft.targets.slice(0, draft.count).some(thinks);
+  const turns = turnsIn(draft);
 
   async function run(index: number, target: string, shown: Picture[], signal: AbortSignal) {
     const begun = performance.now();
@@ -116,7 +133,7 @@ export default function PlaygroundPage() {
       if (produces !== "text") return await runJob(stage!, update, begun, signal);
       const response = await api.open(
         "/invoke",
-        { ...bodyOf(draft, targetOf(target), shown), stream: true },
+        { ...bodyOf(draft, targetOf(target), shown, thinks(target)), stream: true },
         signal,
       );
       for await (const event of readEvents(response)) {
@@ -232,9 +249,25 @@ export default function PlaygroundPage() {
             value={draft.system}
             onChange={(event) => change({ system: event.currentTarget.value })}
           />
+          {turns.length > 0 && (
+            <Card withBorder component="section" aria-label={t("playground.turns")} padding="xs">
+              <Group justify="space-between">
+                <Text size="sm" fw={500}>{t("playground.turns")}</Text>
+                <Button
+                  size="compact-xs"
+                  variant="default"
+                  onClick={() =>
+                    change({ turns: "" })}
+                >
+                  {t("playground.turns_out")}
+                </Button>
+              </Group>
+              <Conversation turns={turnsOf({ contents: turns }, "user")} />
+            </Card>
+          )}
           <Textarea
             label={t("playground.prompt")}
-            required
+            required={turns.length === 0}
             autosize
             minRows={4}
             maxRows={16}
@@ -268,10 +301,34 @@ export default function PlaygroundPage() {
                   />
                 ))}
               </Group>
-              {(["schema", "tools"] as const).map((name) => (
+              {someThink && (
+                <Group grow align="flex-end">
+                  <Select
+                    label={t("playground.thinking_level")}
+                    placeholder={t("playground.models_own")}
+                    data={LEVELS.map((value) => ({ value, label: t(`playground.levels.${value}`) }))}
+                    value={draft.thinking.thinking_level || null}
+                    clearable
+                    clearButtonProps={{ "aria-label": t("clear") }}
+                    onChange={(value) =>
+                      change({ thinking: { thinking_level: value ?? "", thinking_budget: "" } })}
+                  />
+                  <NumberInput
+                    label={t("playground.thinking_budget")}
+                    placeholder={t("playground.models_own")}
+                    min={-1}
+                    max={10_000_000}
+                    allowDecimal={false}
+                    value={draft.thinking.thinking_budget}
+                    onChange={(value) =>
+                      change({ thinking: { thinking_level: "", thinking_budget: String(value) } })}
+                  />
+                </Group>
+              )}
+              {(["schema", "tools", "turns", "more"] as const).map((name) => (
                 <Textarea
                   key={name}
-                  label={t(`playground.${name}`)}
+                  label={t(`playground.${name}_json`)}
                   autosize
                   minRows={2}
                   maxRows={12}
@@ -300,13 +357,15 @@ export default function PlaygroundPage() {
       {first && (
         <details>
           <summary>{t("playground.snippet")}</summary>
-          <Snippet kinds={WHOLE} body={bodyOf(draft, targetOf(first))} />
+          <Snippet kinds={WHOLE} body={bodyOf(draft, targetOf(first), [], thinks(first))} />
         </details>
       )}
     </Page>
   );
 }
 
+/** As Gemini has them; which of them a model takes, and whether a budget instead, it says itself. */
+const LEVELS = ["MINIMAL", "LOW", "MEDIUM", "HIGH"] as const;
 const COUNTS = ["1", "2", "3"] as const;
 /** The languages that can say all of a call. */
 const WHOLE = ["curl", "python", "supabase"] as const;

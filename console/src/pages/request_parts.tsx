@@ -1,12 +1,13 @@
-import { Button, Card, Code, CopyButton, Group, Progress, Stack, Text } from "@mantine/core";
+import { Button, Code, CopyButton, Group, Progress, Stack, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
 import type { RequestDetail } from "../api/shapes.ts";
 import { useFormat } from "../i18n/format.ts";
+import { capturedCall } from "../parts/captured_call.ts";
 import { turnsOf } from "../parts/conversation.ts";
-import { Markdown } from "../parts/markdown.tsx";
-import { keepDraft } from "../parts/playground_draft.ts";
-import { dropPictures } from "../parts/playground_pictures.ts";
+import { Conversation } from "../parts/conversation_cards.tsx";
+import { draftOf, keepDraft } from "../parts/playground_draft.ts";
+import { dropPictures, keepPictures } from "../parts/playground_pictures.ts";
 import { useCallTarget } from "../parts/snippet.tsx";
 import { snippetOf } from "../parts/snippets.ts";
 
@@ -53,18 +54,12 @@ export function Waterfall({ request }: { request: RequestDetail }) {
   );
 }
 
-/** Markdown is shown as such; HTML that a model or a user wrote is text. */
-export function Conversation({ capture }: { capture: NonNullable<RequestDetail["capture"]> }) {
+/** What was asked and answered, to be read, and as it was kept. */
+export function Captured({ capture }: { capture: NonNullable<RequestDetail["capture"]> }) {
   const { t } = useTranslation();
-  const turns = [...turnsOf(capture.prompt, "user"), ...turnsOf(capture.answer, "model")];
   return (
     <Stack gap="xs">
-      {turns.map((turn, place) => (
-        <Card key={place} withBorder padding="xs">
-          <Text size="xs" c="dimmed">{turn.role}</Text>
-          <Markdown>{turn.text}</Markdown>
-        </Card>
-      ))}
+      <Conversation turns={[...turnsOf(capture.prompt, "user"), ...turnsOf(capture.answer, "model")]} />
       <details>
         <summary>{t("requests.as_json")}</summary>
         <Code block tabIndex={0}>
@@ -75,37 +70,51 @@ export function Conversation({ capture }: { capture: NonNullable<RequestDetail["
   );
 }
 
-/** The same call as a command, and in the playground; what was asked is in it as far as it was captured. */
+/** Where the question is to be put in by hand. */
+const UNKNOWN = { prompt: "..." };
+
+/** The same call as a command, and in the playground: all that was kept of it, and else what is missing. */
 export function Again({ request }: { request: RequestDetail }) {
   const { t } = useTranslation();
   const [, navigate] = useLocation();
-  const turns = turnsOf(request.capture?.prompt, "user");
-  const prompt = turns.filter(({ role }) => role !== "system").map(({ text }) => text).join("\n\n");
-  const system = turns.filter(({ role }) => role === "system").map(({ text }) => text).join("\n\n");
+  const call = capturedCall(request.capture?.prompt);
+  const { body, leftOut } = typeof call === "string" ? { body: {}, leftOut: [] } : call;
   const curl = snippetOf("curl", useCallTarget(), {
     model: request.requested_model,
-    prompt: prompt || "...",
-    ...(system && { system }),
+    ...(typeof call === "string" ? UNKNOWN : body),
+    ...(request.class === "batch" && { class: "batch" }),
   });
   return (
-    <Group gap="xs">
-      <Button
-        size="xs"
-        onClick={async () => {
-          keepDraft({ targets: [request.requested_model, null, null], prompt, system });
-          await dropPictures();
-          navigate("/playground");
-        }}
-      >
-        {t("requests.again")}
-      </Button>
-      <CopyButton value={curl}>
-        {({ copied, copy }) => (
-          <Button size="xs" variant="default" onClick={copy}>
-            {copied ? t("copied") : t("requests.copy_curl")}
-          </Button>
-        )}
-      </CopyButton>
-    </Group>
+    <Stack gap={4}>
+      <Group gap="xs">
+        <Button
+          size="xs"
+          onClick={async () => {
+            const { draft, files } = draftOf(request.requested_model, body);
+            keepDraft(draft);
+            await (files.length === 0 ? dropPictures() : keepPictures(files.map(fileOf), Infinity));
+            navigate("/playground");
+          }}
+        >
+          {t("requests.again")}
+        </Button>
+        <CopyButton value={curl}>
+          {({ copied, copy }) => (
+            <Button size="xs" variant="default" onClick={copy}>
+              {copied ? t("copied") : t("requests.copy_curl")}
+            </Button>
+          )}
+        </CopyButton>
+      </Group>
+      {typeof call === "string" && <Text size="xs" c="dimmed">{t(`requests.again_${call}`)}</Text>}
+      {leftOut.length > 0 && (
+        <Text size="xs" c="dimmed">{t("requests.again_left_out", { names: leftOut.join(", ") })}</Text>
+      )}
+    </Stack>
   );
+}
+
+function fileOf({ mimeType, data }: { mimeType: string; data: string }, place: number): File {
+  const bytes = Uint8Array.from(atob(data), (char) => char.charCodeAt(0));
+  return new File([bytes], `${place + 1}.${mimeType.split("/")[1]}`, { type: mimeType });
 }

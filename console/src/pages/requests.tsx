@@ -32,7 +32,7 @@ import { EmptyState, Loaded } from "../parts/states.tsx";
 import { ListFrame } from "../parts/list_frame.tsx";
 import { VirtualBody } from "../parts/virtual_body.tsx";
 import { EVERY_MS } from "../queries.ts";
-import { Again, Conversation, Waterfall } from "./request_parts.tsx";
+import { Again, Captured, Waterfall } from "./request_parts.tsx";
 
 const STATES: RequestState[] = ["running", "succeeded", "failed", "cancelled", "expired", "refused"];
 const PAGE = 50;
@@ -450,7 +450,7 @@ function OneRequest({ shown }: { shown: Shown }) {
           )}
           <Title order={3} size="h5">{t("requests.captured")}</Title>
           {request.capture
-            ? <Conversation capture={request.capture} />
+            ? <Captured capture={request.capture} />
             : <Text size="sm" c="dimmed">{t("requests.not_captured")}</Text>}
         </Stack>
       )}

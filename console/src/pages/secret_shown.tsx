@@ -1,11 +1,11 @@
 import { Alert, Button, Code, CopyButton, Group, Stack } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import { Snippet } from "../parts/snippet.tsx";
-import { SNIPPETS } from "../parts/snippets.ts";
+import { FIRST_MODEL, SNIPPETS } from "../parts/snippets.ts";
 import type { Secret } from "./consumer_form.tsx";
 
 /** A secret that was just made, with a first call to copy. */
-export function SecretShown({ name, kind, secret, model = "gemma-4-31b-it", opened = false, done }: Secret & {
+export function SecretShown({ name, kind, secret, model = FIRST_MODEL, opened = false, done }: Secret & {
   /** What the first call asks. */
   model?: string;
   /** Whether that call is shown at once. */

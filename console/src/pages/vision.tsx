@@ -156,7 +156,7 @@ function Picture({ picture }: { picture: SeenPicture }) {
           {reason && <Text size="sm">{reason}</Text>}
           {decision && (
             <Text size="xs" c="dimmed">
-              {t("vision.decision", { words: decision.detail.message ?? decision.reason })}
+              {t("vision.decision", { words: String(decision.detail.message ?? decision.reason) })}
             </Text>
           )}
           <Text size="xs" c="dimmed">

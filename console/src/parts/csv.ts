@@ -1,14 +1,10 @@
-/** Rows as comma-separated values, RFC 4180, with a line of names. What a spreadsheet would take for a formula is made a text. */
+import { csv } from "../../../shared/runtime/csv.ts";
+
+/** Rows as comma-separated values with a line of names; lists and objects as JSON. */
 export function csvOf(rows: readonly object[]): string {
   const names = Object.keys(rows[0] ?? {});
-  const lines = rows.map((row) => names.map((name) => cell((row as Record<string, unknown>)[name])));
-  return [names, ...lines].map((line) => line.join(",")).join("\r\n") + "\r\n";
+  const cells = rows.map((row) => names.map((name) => plain((row as Record<string, unknown>)[name])));
+  return `${csv(names, cells)}\r\n`;
 }
 
-function cell(value: unknown): string {
-  if (value === null || value === undefined) return "";
-  if (typeof value === "number" || typeof value === "boolean") return String(value);
-  const text = typeof value === "string" ? value : JSON.stringify(value);
-  const plain = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
-  return /[",\r\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
-}
+const plain = (value: unknown) => typeof value === "object" && value !== null ? JSON.stringify(value) : value;

@@ -24,7 +24,7 @@ export function useAction<Input, Answer>(
     touches: string[];
     done?: string | ((answer: Answer) => Said);
     failed: string;
-    stale?: () => void;
+    stale?: (input: Input) => void;
   },
 ) {
   const queries = useQueryClient();
@@ -45,10 +45,10 @@ export function useAction<Input, Answer>(
       }
       await refresh();
     },
-    onError: (error) => {
+    onError: (error, input) => {
       if (error instanceof ApiError && error.code === "changed_meanwhile") {
         refresh();
-        if (stale) return stale();
+        if (stale) return stale(input);
       }
       notifications.show({
         title: failed,

@@ -1,3 +1,6 @@
+import { questionOf } from "./captured_call.ts";
+import type { CallBody } from "./snippets.ts";
+
 /** What is typed in the playground: kept while the tab is open, so that leaving the page loses nothing. */
 export interface PlaygroundDraft {
   targets: (string | null)[];
@@ -7,9 +10,15 @@ export interface PlaygroundDraft {
   prompt: string;
   /** As typed; empty: the model's own. */
   generation: Record<typeof GENERATION[number], string>;
+  /** For models that think; a level or a budget, and empty: the model's own. */
+  thinking: { thinking_level: string; thinking_budget: string };
   /** JSON, as typed; empty: none. */
   schema: string;
   tools: string;
+  /** What was said before the prompt, in Gemini's form. */
+  turns: string;
+  /** Other fields of the call's body. */
+  more: string;
 }
 
 export const GENERATION = ["temperature", "top_p", "max_output_tokens", "seed"] as const;
@@ -21,8 +30,11 @@ const EMPTY: PlaygroundDraft = {
   system: "",
   prompt: "",
   generation: { temperature: "", top_p: "", max_output_tokens: "", seed: "" },
+  thinking: { thinking_level: "", thinking_budget: "" },
   schema: "",
   tools: "",
+  turns: "",
+  more: "",
 };
 
 export function readDraft(): PlaygroundDraft {
@@ -72,24 +84,77 @@ export function jsonOf(text: string, kind: "list" | "object"): Read {
   }
 }
 
-/** The body of llm-invoke's own API that asks this. What is not JSON is left out. */
+/** The turns before the prompt; what is not JSON is none. */
+export const turnsIn = ({ turns }: PlaygroundDraft): unknown[] =>
+  jsonOf(turns, "list").value as unknown[] | undefined ?? [];
+
+/**
+ * The body of llm-invoke's own API that asks this. What is not JSON is left out.
+ * @param thinks whether the target takes settings of thinking
+ */
 export function bodyOf(
-  { system, prompt, generation, schema, tools }: PlaygroundDraft,
+  draft: PlaygroundDraft,
   target: { model: string } | { stage: string },
   pictures: Picture[] = [],
-): Record<string, unknown> {
-  const chosen = GENERATION.filter((name) => generation[name] !== "")
-    .map((name) => [name, Number(generation[name])]);
+  thinks = false,
+): CallBody {
+  const { system, prompt, generation, thinking, schema, tools } = draft;
+  const more = (jsonOf(draft.more, "object").value ?? {}) as { generation?: object };
+  const { thinking_level, thinking_budget } = thinking;
+  const chosen = {
+    ...more.generation,
+    ...Object.fromEntries(
+      GENERATION.filter((name) => generation[name] !== "").map((name) => [name, Number(generation[name])]),
+    ),
+    ...(thinks && thinking_level !== "" && { thinking_level }),
+    ...(thinks && thinking_budget !== "" && { thinking_budget: Number(thinking_budget) }),
+  };
   const response_schema = jsonOf(schema, "object").value;
   const asked = jsonOf(tools, "list").value;
+  const turns = turnsIn(draft);
+  const parts = [...(prompt.trim() === "" ? [] : [{ text: prompt }]), ...pictures];
   return {
+    ...more,
     ...target,
-    ...(pictures.length === 0
+    ...(pictures.length === 0 && turns.length === 0
       ? { prompt }
-      : { contents: [{ role: "user", parts: [{ text: prompt }, ...pictures] }] }),
+      : { contents: [...turns, ...(parts.length === 0 ? [] : [{ role: "user", parts }])] }),
     ...(system.trim() && { system }),
-    ...(chosen.length > 0 && { generation: Object.fromEntries(chosen) }),
+    ...(Object.keys(chosen).length > 0 && { generation: chosen }),
     ...(response_schema !== undefined && { response_schema }),
     ...(asked !== undefined && { tools: asked }),
   };
+}
+
+/** The draft that asks what a call asked, and the files that were in its question. */
+export function draftOf(
+  target: string,
+  body: CallBody,
+): { draft: Partial<PlaygroundDraft>; files: ReturnType<typeof questionOf>["files"] } {
+  const { prompt: _, contents: _contents, system, generation, response_schema, tools, ...more } = body;
+  const { turns, prompt, files } = questionOf(body);
+  const settings = { ...generation as Record<string, unknown> | undefined };
+  const taken = (name: string): string => {
+    const value = settings[name];
+    if (typeof value !== "number" && typeof value !== "string") return "";
+    delete settings[name];
+    return String(value);
+  };
+  const json = (value: unknown) => value === undefined ? "" : JSON.stringify(value, null, 2);
+  const draft = {
+    targets: [target, null, null],
+    prompt,
+    system: typeof system === "string" ? system : "",
+    generation: Object.fromEntries(GENERATION.map((name) => [name, taken(name)])),
+    thinking: {
+      thinking_level: taken("thinking_level").toUpperCase(),
+      thinking_budget: taken("thinking_budget"),
+    },
+    schema: json(response_schema),
+    tools: json(tools),
+    turns: turns.length === 0 ? "" : json(turns),
+  } as Partial<PlaygroundDraft>;
+  // All that has no field of its own on the page.
+  const others = { ...more, ...(Object.keys(settings).length > 0 && { generation: settings }) };
+  return { draft: { ...draft, more: Object.keys(others).length === 0 ? "" : json(others) }, files };
 }

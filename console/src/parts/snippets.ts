@@ -15,6 +15,11 @@ export interface CallTarget {
 export const SNIPPETS = ["curl", "python", "openai", "google", "supabase"] as const;
 export type SnippetKind = typeof SNIPPETS[number];
 
+/** Where a secret is to be put that only its holder has; without blanks, so that a double click takes all of it. */
+export const SECRET_HERE = "PUT_THE_SECRET_HERE";
+/** What a first call asks. */
+export const FIRST_MODEL = "gemma-4-31b-it";
+
 const urlOf = ({ supabaseUrl, functionName }: CallTarget) => `${supabaseUrl}/functions/v1/${functionName}`;
 
 /** For sh, whatever is in it. */

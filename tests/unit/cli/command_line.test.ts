@@ -5,7 +5,7 @@ import { readCommandLine } from "../../../cli/eve/arguments.ts";
 import { bar } from "../../../cli/eve/chart.ts";
 import { COMMANDS } from "../../../cli/eve/commands.ts";
 import { eve } from "../../../cli/eve.ts";
-import { csv } from "../../../cli/eve/csv.ts";
+import { csv } from "../../../shared/runtime/csv.ts";
 import { namedEvents } from "../../../cli/eve/named_events.ts";
 import { readInstant } from "../../../cli/eve/period.ts";
 import { pacificHour, pacificMidnight, wholeDays } from "../../../shared/runtime/pacific_days.ts";

@@ -1,7 +1,7 @@
 /** Tables as they come out of Google's documentation, AI Studio and spreadsheets. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { csv } from "../../../cli/eve/csv.ts";
+import { csv } from "../../../shared/runtime/csv.ts";
 import { cellsOf } from "../../../shared/limits/cells.ts";
 import { idFrom, knownModel } from "../../../shared/limits/model_name.ts";
 import { planImport } from "../../../shared/limits/plan.ts";
