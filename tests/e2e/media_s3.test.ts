@@ -133,6 +133,39 @@ describe.skipIf(withoutRadosgw)("files in a real store", () => {
     await expectEven();
   });
 
+  test("JSON that one body cannot hold goes straight to the bucket, and is read from there as it was", async () => {
+    const text = JSON.stringify({ rows: Array.from({ length: 1_100_000 }, (_, n) => n * 1_000) });
+    const body = bytes(text);
+    expect(body.length).toBeGreaterThan(10 * 1024 * 1024);
+    const sha256 = await sha256Of(body);
+    const announcement = { sha256, size_bytes: body.length, content_type: "application/json" };
+    const small = await ask(
+      "POST",
+      "/v1/media/uploads",
+      json({ ...announcement, size_bytes: 10 * 1024 * 1024 }),
+    );
+    expect([small.status, (await small.json()).error.message]).toEqual([
+      400,
+      "JSON and HTML are stored packed, and are sent through the function: POST /v1/media.",
+    ]);
+    const begun = await (await ask("POST", "/v1/media/uploads", json(announcement))).json();
+    for (
+      const { url, method, headers: { "content-length": _, ...headers }, offset, size_bytes } of begun.upload
+        .parts
+    ) {
+      const put = await fetch(url, { method, headers, body: body.slice(offset, offset + size_bytes) });
+      await put.body?.cancel();
+      expect(put.status).toBe(200);
+    }
+    const verified = await ask("POST", `/v1/media/uploads/${sha256}/verify`, json(begun.verify.body));
+    expect(await verified.json()).toMatchObject({ stored_in: "s3", size_bytes: body.length });
+    const { headers } = await ask("GET", `/v1/media/${sha256}`);
+    const read = await fetch(headers.get("location")!);
+    expect(await read.text() === text).toBe(true);
+    await until(async () => (await sql`select state from public.media_objects`)[0]!.state === "verified");
+    await expectEven();
+  });
+
   describe("a file that is larger than a part", () => {
     const LARGE = new Uint8Array(11_000_000).map((_, at) => (at * 7) ^ (at >> 9));
     async function announce(): Promise<Answer> {
