@@ -236,7 +236,7 @@ async function bringUp(
       options.startLate?.includes(name) ? undefined : process.start()
     ),
   ]);
-  opened.reverseProxy = openOrigin(port, {
+  opened.reverseProxy = await openReverseProxy(port, {
     port,
     functions,
     api: opened.api!.fetch,
@@ -363,11 +363,11 @@ function realKey(key: { secret: string; alias: string }): SeedKey {
   };
 }
 
-function openOrigin(port: number, options: ReverseProxyOptions): ReverseProxy {
+async function openReverseProxy(port: number, options: ReverseProxyOptions): Promise<ReverseProxy> {
   try {
-    return startReverseProxy(options);
+    return await startReverseProxy(options);
   } catch (error) {
-    throw error instanceof Deno.errors.AddrInUse ? portTaken(port) : error;
+    throw (error as { code?: unknown }).code === "EADDRINUSE" ? portTaken(port) : error;
   }
 }
 

@@ -57,7 +57,7 @@ KEEP_SENT_S = 86_400.0
 MAX_THROUGH_FUNCTION_BYTES = 64 * 1024 * 1024
 
 _PIECE_BYTES = 1024 * 1024
-#: Types that the gateway stores packed: they go through its function, never straight to the store.
+#: Types that the gateway stores packed: they go through its function, as far as that takes them in one body.
 _PACKED = re.compile(r"(text/html|application/xhtml\+xml|application/(.+\+)?json)\s*(;|$)", re.IGNORECASE)
 #: What not every store takes in a key, and what would be another folder.
 _FORBIDDEN_IN_NAME = re.compile(r'[:*?"<>|!\\/\x00-\x1f\x7f]')
@@ -270,8 +270,12 @@ class S3Storage(SendsLater):
 
     def _store(self, file: _File) -> None:
         """Raises EveError where it is refused, or nobody takes it."""
-        if _PACKED.match(file.content_type.strip()):
-            return self._through_the_function(file)
+        if _PACKED.match(file.content_type.strip()) and file.size_bytes <= MAX_THROUGH_FUNCTION_BYTES:
+            try:
+                return self._through_the_function(file)
+            except EveError as error:
+                if error.code != "body_too_large":
+                    raise
         announced = self._eve()._post(
             "api/v1/media/uploads",
             {
@@ -319,8 +323,6 @@ class S3Storage(SendsLater):
             raise _store_away(f"The store at {host} could not be reached: {getattr(problem, 'reason', problem)}.") from problem
 
     def _through_the_function(self, file: _File) -> None:
-        if file.size_bytes > MAX_THROUGH_FUNCTION_BYTES:
-            raise EveError("body_too_large", f"JSON and HTML of more than {MAX_THROUGH_FUNCTION_BYTES} bytes cannot be stored.")
         fields = {"kind": file.kind, **_links(file)}
         if "metadata" in fields:
             fields["metadata"] = json.dumps(fields["metadata"])

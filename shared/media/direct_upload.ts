@@ -43,14 +43,15 @@ export async function announceUpload(
 ): Promise<Announced> {
   const { tenantId, sha256, sizeBytes, kind, metadata, links } = file;
   const mimeType = mimeTypeOf(file.mimeType);
-  if (isPacked(mimeType) || kind === "vision") {
+  checkFileSize(media, sizeBytes);
+  if (media.s3 === null) checkFileSize({ ...media, maxFileBytes: spoolBytes }, sizeBytes);
+  // What the function cannot take in one body is stored as it is.
+  if (kind === "vision" || (isPacked(mimeType) && sizeBytes <= spoolBytes)) {
     throw new GatewayError("invalid_request", {
       message: "JSON and HTML are stored packed, and are sent through the function: POST /v1/media.",
     });
   }
   if (links.key !== undefined) checkedKey(links.key);
-  checkFileSize(media, sizeBytes);
-  if (media.s3 === null) checkFileSize({ ...media, maxFileBytes: spoolBytes }, sizeBytes);
   const inParts = media.s3?.multipart != null && sizeBytes > media.partBytes;
   const { status, object, multipart } = await media.registry.reserve(actor, {
     tenantId,

@@ -4,7 +4,8 @@ set local lock_timeout = '10s';
 
 -- Compares a page of a bucket's listing with the registry: keys between `after` (not itself) and `until`. listed: {"objects": [{"key", "size_bytes"}]}.
 -- {"unknown": keys that the registry does not have, "missing": objects that the bucket does not have, "resized": of another size}. What
--- is missing is marked, so that it is taken from anyone who sends it again; what is there again is not any more.
+-- is missing is marked, so that it is taken from anyone who sends it again; what is there again is not any more. An adopted row that knew
+-- no size has the listed one from now on.
 create or replace function public.eve_media_compare(listed jsonb, after text, until text, seen_before timestamptz)
 returns jsonb
 language sql
@@ -15,6 +16,7 @@ as $$
     select l.key, l.size_bytes from jsonb_to_recordset(eve_media_compare.listed -> 'objects') as l (key text, size_bytes bigint)
   ), known as materialized (
     select o.s3_key, o.tenant_id, o.file_sha256, eve.media_bytes(o) as bytes, o.state, o.missing_since,
+      o.state in ('stored', 'verified') and o.stored_bytes is null and o.size_bytes is null as has_no_size,
       o.state in ('stored', 'verified') and o.stored_in = 's3'
         and coalesce(o.first_seen_at, '-infinity') < eve_media_compare.seen_before
         and not exists (select from bucket b where b.key = o.s3_key) as is_missing
@@ -22,15 +24,16 @@ as $$
     where o.s3_key collate "C" > coalesce(eve_media_compare.after, '')
       and (eve_media_compare.until is null or o.s3_key collate "C" <= eve_media_compare.until)
   ), changed as materialized (
-    select o.tenant_id, o.file_sha256, k.is_missing
+    select o.tenant_id, o.file_sha256, k.is_missing, case when k.has_no_size then b.size_bytes end as found_bytes
     from known k
     join public.media_objects o on o.tenant_id = k.tenant_id and o.file_sha256 = k.file_sha256
-    where k.is_missing <> (k.missing_since is not null)
+    left join bucket b on b.key = k.s3_key
+    where k.is_missing <> (k.missing_since is not null) or (k.has_no_size and b.size_bytes is not null)
     order by o.tenant_id, o.file_sha256
     for update of o skip locked
   ), marked as (
     update public.media_objects o
-    set missing_since = case when c.is_missing then eve.clock() end
+    set missing_since = case when c.is_missing then eve.clock() end, stored_bytes = coalesce(c.found_bytes, o.stored_bytes)
     from changed c
     where o.tenant_id = c.tenant_id and o.file_sha256 = c.file_sha256
   )
@@ -54,7 +57,7 @@ as $$
         select jsonb_agg(jsonb_build_object('key', k.s3_key, 'size_bytes', k.bytes, 'listed_bytes', b.size_bytes))
         from known k
         join bucket b on b.key = k.s3_key
-        where k.state in ('stored', 'verified') and k.bytes <> b.size_bytes
+        where k.state in ('stored', 'verified') and not k.has_no_size and k.bytes <> b.size_bytes
       ), '[]'
     )
   );

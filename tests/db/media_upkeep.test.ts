@@ -513,6 +513,17 @@ describe("the comparison with the bucket", () => {
     expect(await sql`select kind from eve.alerts where closed_at is null`).toEqual([]);
   });
 
+  test("finds out the size of a file whose adopted row knew none, and counts it", async () => {
+    const { object } = await upload("forty bytes are not more than they seem.");
+    await sql`update public.media_objects set size_bytes = null, stored_bytes = null`;
+    const { details } = await reconcile(media, time);
+    expect(details).toMatchObject({ listed: 1, resized: 0, missing: 0 });
+    expect(await sql`select stored_bytes::int as bytes, missing_since from public.media_objects`)
+      .toEqual([{ bytes: object.stored_bytes, missing_since: null }]);
+    expect((await countersOf(sql))["total "]).toEqual([object.stored_bytes, 0, 1]);
+    await expectExactCounters(sql);
+  });
+
   describe("a file that the bucket has lost", () => {
     /** Used, and known to be missing. */
     async function lost() {

@@ -13,6 +13,9 @@ import { type Radosgw, startRadosgw } from "../harness/radosgw.ts";
 import { startTestStack, type TestStack } from "../harness/stack.ts";
 import { withoutRadosgw } from "../harness/stores.ts";
 
+/** By name, in real time: `EVE_STORE_AWAY_S=60 npm test -- tests/e2e/media_s3.test.ts`. Else as long as 60 uploads take. */
+const AWAY_SECONDS = Number(Deno.env.get("EVE_STORE_AWAY_S") ?? 0);
+
 const bytes = (text: string) => new TextEncoder().encode(text);
 
 describe.skipIf(withoutRadosgw)("files in a real store", () => {
@@ -127,6 +130,39 @@ describe.skipIf(withoutRadosgw)("files in a real store", () => {
     const read = await fetch(redirect.get("location")!);
     expect(read.headers.get("content-disposition")).toMatch(/^attachment/);
     expect(await read.text()).toBe(text);
+    await expectEven();
+  });
+
+  test("JSON that one body cannot hold goes straight to the bucket, and is read from there as it was", async () => {
+    const text = JSON.stringify({ rows: Array.from({ length: 1_100_000 }, (_, n) => n * 1_000) });
+    const body = bytes(text);
+    expect(body.length).toBeGreaterThan(10 * 1024 * 1024);
+    const sha256 = await sha256Of(body);
+    const announcement = { sha256, size_bytes: body.length, content_type: "application/json" };
+    const small = await ask(
+      "POST",
+      "/v1/media/uploads",
+      json({ ...announcement, size_bytes: 10 * 1024 * 1024 }),
+    );
+    expect([small.status, (await small.json()).error.message]).toEqual([
+      400,
+      "JSON and HTML are stored packed, and are sent through the function: POST /v1/media.",
+    ]);
+    const begun = await (await ask("POST", "/v1/media/uploads", json(announcement))).json();
+    for (
+      const { url, method, headers: { "content-length": _, ...headers }, offset, size_bytes } of begun.upload
+        .parts
+    ) {
+      const put = await fetch(url, { method, headers, body: body.slice(offset, offset + size_bytes) });
+      await put.body?.cancel();
+      expect(put.status).toBe(200);
+    }
+    const verified = await ask("POST", `/v1/media/uploads/${sha256}/verify`, json(begun.verify.body));
+    expect(await verified.json()).toMatchObject({ stored_in: "s3", size_bytes: body.length });
+    const { headers } = await ask("GET", `/v1/media/${sha256}`);
+    const read = await fetch(headers.get("location")!);
+    expect(await read.text() === text).toBe(true);
+    await until(async () => (await sql`select state from public.media_objects`)[0]!.state === "verified");
     await expectEven();
   });
 
@@ -253,6 +289,87 @@ describe.skipIf(withoutRadosgw)("files in a real store", () => {
     });
   });
 
+  describe("a process that is killed", () => {
+    const begin = async (text: string) => {
+      const sha256 = await sha256Of(bytes(text));
+      const body = { sha256, size_bytes: text.length, content_type: "text/plain" };
+      return { sha256, ...await (await ask("POST", "/v1/media/uploads", json(body))).json() };
+    };
+    const send = async ({ url, headers: { "content-length": _, ...headers } }: Answer, body: string) => {
+      const put = await fetch(url, { method: "PUT", headers, body });
+      await put.body?.cancel();
+      return put.status;
+    };
+    /** Kills it once `reached`, while what the store answers is lost on the way. */
+    async function kill(name: string, work: () => Promise<unknown>, reached: () => Promise<boolean>) {
+      const { pid } = stack.functions.get(name)!;
+      line.fault({ silentAfter: 0 });
+      const used = line.used;
+      const ended = work().catch(() => {});
+      await until(async () => line.used > used && await reached());
+      Deno.kill(pid!, "SIGKILL");
+      line.fault("none");
+      await ended;
+    }
+    /** Once the new process is there, and the killed one's turn is over. */
+    async function maintained(): Promise<Answer> {
+      await moveClock(sql, 16 * 60_000);
+      let run: Answer = {};
+      await until(async () => {
+        run = await maintain().catch(() => ({}));
+        return run.status === "succeeded";
+      });
+      return run;
+    }
+
+    test("while it verifies an announced upload: to verify again is enough", async () => {
+      const { sha256, upload, verify } = await begin("announced, and sent");
+      expect(await send(upload, "announced, and sent")).toBe(200);
+      const again = () => ask("POST", `/v1/media/uploads/${sha256}/verify`, json(verify.body));
+      await kill("api", again, () => Promise.resolve(true));
+      expect(await sql`select state from public.media_objects`).toEqual([{ state: "reserved" }]);
+      await until(async () => (await ask("GET", "/v1/storage/health")).status === 200);
+      expect(await (await again()).json()).toMatchObject({ state: "verified", stored_in: "s3" });
+      await expectEven();
+    });
+
+    test("and never verified: the bucket keeps nothing of it, and its room is free", async () => {
+      const { upload } = await begin("announced, and left");
+      expect(await send(upload, "announced, and left")).toBe(200);
+      await moveClock(sql, 25 * 3_600_000);
+      expect(await maintain()).toMatchObject({ status: "succeeded", details: { unfinished: 1 } });
+      expect(await listing()).toEqual([]);
+      await expectEven();
+    });
+
+    test("while it moves a file from the database to the bucket: it is there once, and nowhere else", async () => {
+      await (await ask("GET", "/v1/storage/health")).body?.cancel();
+      await maintain();
+      line.away();
+      expect(await (await upload("to be moved")).json()).toMatchObject({ stored_in: "postgres" });
+      line.back();
+      await kill("maintenance", maintain, async () => (await listing()).length === 1);
+      expect(await sql`select stored_in from public.media_objects`).toEqual([{ stored_in: "postgres" }]);
+      await maintained();
+      expect(await sql`select stored_in from public.media_objects`).toEqual([{ stored_in: "s3" }]);
+      expect(await sql`select from eve.media_spool`).toHaveLength(0);
+      const { key } = (await listing())[0]!;
+      expect(await (await client.fetch(`${bucketUrl}/${key}`)).text()).toBe("to be moved");
+      await expectEven();
+    });
+
+    test("while it deletes what is over its time: the next run goes on, and nothing is counted that is gone", async () => {
+      await maintain();
+      for (const text of ["one", "two", "three"]) await (await upload(text)).body?.cancel();
+      await moveClock(sql, 400 * 86_400_000);
+      await kill("maintenance", maintain, async () => (await listing()).length < 3);
+      await moveClock(sql, 401 * 86_400_000);
+      await until(async () => (await maintain().catch(() => ({ status: "" }))).status === "succeeded");
+      expect(await listing()).toEqual([]);
+      await expectEven();
+    });
+  });
+
   test("while the store is away every upload that is answered is in the bucket afterwards, byte for byte", async () => {
     await (await upload("before")).body?.cancel();
     line.away();
@@ -289,6 +406,81 @@ describe.skipIf(withoutRadosgw)("files in a real store", () => {
     expect(await (await stack.invoke("maintenance/media_reconcile", {})).json()).toMatchObject({
       details: { lifecycle: "set" },
     });
+  });
+
+  test("away under load, it is missed by nobody: every upload that was answered is in the bucket, byte for byte", async () => {
+    const answered = new Map<string, string>();
+    const ways = { through: 0, direct: 0 };
+    let goesOn = true;
+    const take = async (response: Response, text: string): Promise<boolean> => {
+      const answer = await response.json().catch(() => ({}));
+      if (response.ok) answered.set(answer.s3_key, text);
+      // What may be tried again is an answer as good; anything else is none.
+      else if (response.status !== 503) throw new Error(`${response.status} ${JSON.stringify(answer)}`);
+      return response.ok;
+    };
+    async function through(text: string): Promise<void> {
+      if (await take(await upload(text), text)) ways.through++;
+    }
+    async function direct(text: string): Promise<void> {
+      const sha256 = await sha256Of(bytes(text));
+      const body = { sha256, size_bytes: text.length, content_type: "text/plain" };
+      const begun = await (await ask("POST", "/v1/media/uploads", json(body))).json();
+      if (begun.upload === undefined) return;
+      const { "content-length": _, ...headers } = begun.upload.headers;
+      const put = await fetch(begun.upload.url, { method: "PUT", headers, body: text }).catch(() => null);
+      await put?.body?.cancel();
+      // As clients do where the store is away: through the function then.
+      if (!put?.ok) return await through(text);
+      const verify = await ask("POST", `/v1/media/uploads/${sha256}/verify`, json(begun.verify.body));
+      if (await take(verify, text)) ways.direct++;
+    }
+    const load = Array.from({ length: 6 }, async (_, worker) => {
+      for (let n = 0; goesOn; n++) {
+        const text = `${worker} ${n} ${"x".repeat((worker * 7919 + n * 104_729) % 40_000)}`;
+        await (worker % 2 === 0 ? through(text) : direct(text));
+      }
+    });
+    // What fails there is thrown where they are waited for.
+    for (const one of load) one.catch(() => goesOn = false);
+    const schedule = (async () => {
+      while (goesOn) {
+        await maintain();
+        const seen = answered.size;
+        await until(() => !goesOn || answered.size > seen + 20);
+      }
+    })();
+    const more = async (count: number) => {
+      const seen = answered.size;
+      await until(() => !goesOn || answered.size >= seen + count);
+    };
+    try {
+      await more(20);
+      line.away();
+      if (AWAY_SECONDS > 0) await new Promise((resolve) => setTimeout(resolve, AWAY_SECONDS * 1000));
+      else await more(60);
+      expect((await sql`select from eve.media_spool`).length).toBeGreaterThan(0);
+      line.back();
+      await more(20);
+    } finally {
+      line.back();
+      goesOn = false;
+      await Promise.all([...load, schedule]);
+    }
+    await until(async () => {
+      await maintain();
+      return (await sql`select from eve.media_spool`).length === 0;
+    });
+    for (const [key, text] of answered) {
+      expect(await (await client.fetch(`${bucketUrl}/${key}`)).text()).toBe(text);
+    }
+    expect(ways.through).toBeGreaterThan(0);
+    expect(ways.direct).toBeGreaterThan(0);
+    // Who was promised room and did not come back holds it for a while; then the bucket and the counters are even.
+    await moveClock(sql, 25 * 3_600_000);
+    await maintain();
+    expect((await listing()).length).toBe(answered.size);
+    await expectEven();
   });
 
   test("a file that OpenAI's client sends in parts is read out of the bucket, part by part", async () => {

@@ -116,9 +116,12 @@ export function startFaultyProxy(target: string): FaultyProxy {
     },
     away() {
       listener?.close();
+      listener = undefined;
       cutAll();
     },
-    back: () => void listen(port),
+    back() {
+      if (listener === undefined) listen(port);
+    },
     stop() {
       listener?.close();
       cutAll();

@@ -284,6 +284,11 @@ class Uploading(Played):
         self.assertIn(b'name="metadata"\r\n\r\n{"n": 1}\r\n', form)
         self.assertEqual(self.puts(), [])
 
+    def test_json_of_more_than_the_function_takes_goes_straight_to_the_store(self) -> None:
+        self.played.reply = lambda method, path: (413, refusal("body_too_large")) if path == "/media" else None
+        self.storage().upload_file_sync(b'{"a": 1}', "a.json")
+        self.assertEqual(len(self.puts()), 1)
+
     def test_while_the_store_alone_is_away_the_function_takes_the_file(self) -> None:
         self.played.reply = lambda method, path: "hang up" if method == "PUT" else None
         url = self.storage().upload_file_sync(b"text", "a.txt")

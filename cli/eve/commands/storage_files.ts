@@ -17,7 +17,7 @@ export const fileCommands: Command[] = [
     summary: "store a file, once",
     about:
       "It goes straight to the store, at an address that the gateway signs; JSON and HTML, which are stored packed, go\n" +
-      "through the function. A file that is there already is not sent.",
+      "through the function as far as it takes them in one body. A file that is there already is not sent.",
     arguments: ["FILE"],
     options: {
       key: {

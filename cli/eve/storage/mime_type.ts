@@ -41,7 +41,7 @@ export function mimeTypeOfName(name: string): string {
     : BY_EXTENSION[extension]!;
 }
 
-/** Types that the gateway stores packed: they are sent through its function, never straight to the store. */
+/** Types that the gateway stores packed: they are sent through its function, as far as that takes them in one body. */
 export function isPackedType(mimeType: string): boolean {
   return /^(text\/html|application\/xhtml\+xml|application\/(.+\+)?json)\s*(;|$)/i.test(mimeType.trim());
 }

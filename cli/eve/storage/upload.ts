@@ -46,7 +46,7 @@ type Around = Pick<CommandDependencies, "progress" | "signal">;
 
 /**
  * Stores a file: straight to the store at an address that the gateway signs, or through the function what the gateway stores packed
- * (JSON, HTML). What is there already is not sent, of a large file that broke off neither.
+ * (JSON and HTML that it takes in one body). What is there already is not sent, of a large file that broke off neither.
  * @throws CliFailure
  */
 export async function uploadFile(
@@ -54,9 +54,11 @@ export async function uploadFile(
   file: FileToUpload,
   around: Around,
 ): Promise<Uploaded> {
-  return isPackedType(file.mimeType)
-    ? await throughTheFunction(connection, file, around)
-    : await straightToTheStore(connection, file, around);
+  if (isPackedType(file.mimeType)) {
+    const answer = await sendToTheFunction(connection, file, around);
+    if (answer.status !== 413) return uploaded(answer);
+  }
+  return await straightToTheStore(connection, file, around);
 }
 
 async function straightToTheStore(
@@ -128,14 +130,6 @@ async function sendPieces(
 
 /** The store does not answer, or says that it cannot now. */
 class StoreAway extends CliFailure {}
-
-async function throughTheFunction(
-  connection: Connection,
-  file: FileToUpload,
-  around: Around,
-): Promise<Uploaded> {
-  return uploaded(await sendToTheFunction(connection, file, around));
-}
 
 async function sendToTheFunction(
   connection: Connection,

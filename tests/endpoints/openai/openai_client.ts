@@ -16,9 +16,6 @@ import {
   type TestGateway,
 } from "../test_gateway.ts";
 
-/** Elsewhere Deno's server does not tell that a waiting client has left: see local/disconnects.ts. */
-const noticed = test.skipIf(process.platform !== "linux");
-
 type Message = OpenAI.ChatCompletionMessageParam;
 
 /** A tool that asks for nothing but what is in the prompt. */
@@ -154,7 +151,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       await leftEarly(gateway());
     });
 
-    noticed("[openai.leaving] leaves before the answer, and the call upstream ends", async () => {
+    test("[openai.leaving] leaves before the answer, and the call upstream ends", async () => {
       await gateway().faults({ kind: "delay", delayMs: 5_000 });
       const leaving = new AbortController();
       const asked = client().chat.completions.create(
@@ -165,7 +162,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       expect(await asked).toBeInstanceOf(OpenAI.APIUserAbortError);
     });
 
-    noticed(
+    test(
       "[openai.leaving] leaves a stream before its first byte, and the call upstream ends",
       async () => {
         await gateway().faults({ kind: "delay", delayMs: 5_000 });
@@ -179,7 +176,7 @@ export function openaiClient(gateway: () => TestGateway): void {
       },
     );
 
-    noticed("[openai.leaving] gives up after its own timeout, and the call upstream ends", async () => {
+    test("[openai.leaving] gives up after its own timeout, and the call upstream ends", async () => {
       await gateway().faults({ kind: "hang" });
       vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
       onTestFinished(() => void vi.useRealTimers());

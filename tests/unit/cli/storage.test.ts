@@ -287,6 +287,20 @@ describe("upload", () => {
     expect(seen[0]!.headers.get("apikey")).toBe(SECRET);
   });
 
+  test("JSON of more than the function takes goes straight to the store", async () => {
+    answers["POST /v1/media"] = error(413, "body_too_large", "Too large.");
+    announces();
+    const path = await file("a.json");
+    const { code, said } = await run(["storage", "upload", path, "--json"]);
+    expect([code, JSON.parse(said).created]).toEqual([0, true]);
+    expect(pathsOf().map((one) => one.split("?")[0])).toEqual([
+      "POST /functions/v1/api/v1/media",
+      "POST /functions/v1/api/v1/media/uploads",
+      "PUT /bucket/key",
+      expect.stringContaining("/verify"),
+    ]);
+  });
+
   test("a refusal for the quota says where to look", async () => {
     answers["POST /v1/media/uploads"] = error(507, "storage_quota_exceeded", "No room.");
     const { code, complained } = await run(["storage", "upload", await file("a.txt")]);
