@@ -292,7 +292,7 @@ comment on column eve.stored_keys.entered_by is 'The e-mail address of an admini
 create or replace function eve.forget_stored_key()
 returns trigger
 language plpgsql
--- Whoever may change or delete a key need not be let into schema eve, and its secret must not stay behind.
+-- Those who may change or delete a key need not be let into schema eve, and its secret must not stay behind.
 security definer
 set search_path = ''
 as $$

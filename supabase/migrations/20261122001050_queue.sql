@@ -26,7 +26,7 @@ $$;
 -- Who was to ask a quarter of a start interval ago and has not is not waited for (200 ms at least, so that a slow answer is no death, 1.5 s
 -- at most): the pace has half an interval of credit, and what is waited beyond it is lost. Nor are the other calls of the same worker, unless
 -- it is the one that asks: jobs' calls wait side by side in one worker, it has died, as a rule, and each of them would be waited for
--- anew. Whoever asks late keeps their place, and has the next start.
+-- again. A caller who asks late keeps their place, and has the next start.
 -- bench:jobs, 3 lanes of 30 starts a minute and a worker of four killed every 20 s: 95.4 % used with 1.5 s for all, 98.4 % with a quarter
 -- of an interval (98.25 to 98.52, three seeds), 98.6 % (98.49 to 98.67) with the other calls of the worker passed over and those
 -- behind them awake in time; one without the other gains nothing. Undisturbed it is 98.8 %, which is all that pace and guard leave.

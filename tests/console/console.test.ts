@@ -72,7 +72,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
   });
 
   /** What a screen reader is told as it stays: everything has been answered, nothing is awaited, and nothing is drawn any more. */
-  async function told(role: "main" | "dialog"): Promise<string> {
+  async function partsAsTheyStay(role: "main" | "dialog"): Promise<string> {
     let parts = "not yet read";
     await expect.poll(async () => {
       const before = parts;
@@ -88,7 +88,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
     for (const name of PAGES) {
       await open(name);
       await page.getByRole("heading", { level: 1, name }).waitFor();
-      parts.push(`# ${name}`, await told("main"), "");
+      parts.push(`# ${name}`, await partsAsTheyStay("main"), "");
     }
     await expect(parts.join("\n")).toMatchFileSnapshot("./screen_reader.txt");
   });
@@ -1823,7 +1823,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
         await page.getByRole("heading", { level: 1, name: on }).waitFor();
         await press(page);
         await page.getByRole("dialog").waitFor();
-        parts.push(`# ${on}: ${name}`, await told("dialog"), "");
+        parts.push(`# ${on}: ${name}`, await partsAsTheyStay("dialog"), "");
         for (const scheme of ["dark", "light"] as const) {
           await page.emulateMedia({ colorScheme: scheme });
           expect(await accessibilityProblems(page, scheme, '[role="dialog"]'), `${name}, ${scheme}`).toEqual(

@@ -248,13 +248,15 @@ describe.skipIf(!CAN_RUN)("the console", () => {
           );
         }
         if (by === "stage") return;
-        const told = await run("usage", "--by", by, "--since", "today", "--top", "10");
-        expect(read(told.totals), by).toEqual(sum);
+        const answered = await run("usage", "--by", by, "--since", "today", "--top", "10");
+        expect(read(answered.totals), by).toEqual(sum);
         expect(
-          new Map(told.rows.map((row: Record<string, number>) => [nameOf(String(row[by] ?? "")), read(row)])),
+          new Map(
+            answered.rows.map((row: Record<string, number>) => [nameOf(String(row[by] ?? "")), read(row)]),
+          ),
           by,
         ).toEqual(new Map(shown.map((name) => [name, expected.get(name)])));
-        expect(told.others_of, by).toBe(Math.max(expected.size - 10, 0));
+        expect(answered.others_of, by).toBe(Math.max(expected.size - 10, 0));
       };
       const midnightOfIt = new Date(pacificMidnight(when));
       await split("consumer", sums, total);

@@ -76,7 +76,7 @@ export async function partsRead(session: CDPSession, role: "main" | "dialog" | "
   if (root === undefined) throw new Error(`a screen reader finds no ${role}`);
   const parts: string[] = [];
   const read = (node: AxNode) => {
-    if (!node.ignored && !LEFT_OUT.has(node.role?.value ?? "none")) parts.push(told(node));
+    if (!node.ignored && !LEFT_OUT.has(node.role?.value ?? "none")) parts.push(lineOf(node));
     for (const id of node.childIds ?? []) {
       const child = byId.get(id);
       if (child) read(child);
@@ -86,7 +86,7 @@ export async function partsRead(session: CDPSession, role: "main" | "dialog" | "
   return [...new Set(parts)];
 }
 
-function told({ role, name, description, properties = [] }: AxNode): string {
+function lineOf({ role, name, description, properties = [] }: AxNode): string {
   const text = (value: string | undefined) =>
     value ? ` ${JSON.stringify(value.replaceAll(/\d+(?:[.,:\u202f\u00a0]\d+)*/g, "N").slice(0, 160))}` : "";
   const states = properties.filter(({ name, value }) =>

@@ -40,10 +40,10 @@ test("docs/cost.md tells them", async () => {
   const rows = [...table.matchAll(/^\| `([^`]+)` +\| (.+) \|$/gm)].map(([, model, cells]) =>
     [model, ...cells!.split("|").map((cell) => cell.trim())].join(" | ")
   );
-  const told = (usd: number | null, is_free: boolean) => usd === null ? is_free ? "free" : "–" : String(usd);
+  const shown = (usd: number | null, is_free: boolean) => usd === null ? is_free ? "free" : "–" : String(usd);
   expect(rows).toEqual(
     prices.map(({ model, input_usd, cached_usd, output_usd, is_free, as_of }) =>
-      [model, told(input_usd, is_free), told(cached_usd, is_free), told(output_usd, is_free), as_of].join(
+      [model, shown(input_usd, is_free), shown(cached_usd, is_free), shown(output_usd, is_free), as_of].join(
         " | ",
       )
     ),

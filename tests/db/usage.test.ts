@@ -318,7 +318,7 @@ describe("sums of usage", () => {
       values ('2026-11-01', 'm', 'native', 10), ('2026-11-02', 'm', 'native', 20)`;
     await sql`insert into eve.usage_hours (hour, model, endpoint, requests) values ('2026-11-02 20:00Z', 'm', 'native', 4)`;
     const asked = { since: "2026-11-01T15:20:00Z", until: "2026-11-02T20:40:00Z" };
-    const told = async (by: string) => {
+    const spanOf = async (by: string) => {
       const { since, until, totals, complete_until } = await usage({ by: [by], ...asked });
       return [
         new Date(since).toISOString(),
@@ -327,18 +327,23 @@ describe("sums of usage", () => {
         complete_until,
       ];
     };
-    expect(await told("model")).toEqual(["2026-11-01T15:00:00.000Z", "2026-11-02T21:00:00.000Z", 4, null]);
+    expect(await spanOf("model")).toEqual(["2026-11-01T15:00:00.000Z", "2026-11-02T21:00:00.000Z", 4, null]);
     await sql`
       update eve.rollup_progress
       set hours_frozen_before = '2026-11-02 18:00Z', rolled_until = '2026-11-02 20:41Z'`;
     const complete = "2026-11-02T20:41:00+00:00";
-    expect(await told("model")).toEqual([
+    expect(await spanOf("model")).toEqual([
       "2026-11-01T07:00:00.000Z",
       "2026-11-03T08:00:00.000Z",
       30,
       complete,
     ]);
-    expect(await told("hour")).toEqual(["2026-11-02T18:00:00.000Z", "2026-11-02T21:00:00.000Z", 4, complete]);
+    expect(await spanOf("hour")).toEqual([
+      "2026-11-02T18:00:00.000Z",
+      "2026-11-02T21:00:00.000Z",
+      4,
+      complete,
+    ]);
     // What is asked for beside them is of the same time.
     const beside = await parts(new Date(asked.since), new Date(asked.until));
     expect([new Date(beside.since), new Date(beside.until)]).toEqual([
@@ -351,7 +356,7 @@ describe("sums of usage", () => {
   test("of the largest and of all others together are those of all, however many there are", async () => {
     await sql`
       insert into eve.consumers (name, kind) select 'bot-' || n, 'service' from generate_series(1, 800) n`;
-    // 16,000 rows by consumer and model: more than are told.
+    // 16,000 rows by consumer and model: more than are listed.
     await sql`
       insert into eve.usage_days (day, consumer_id, model, endpoint, requests, refused, input_tokens)
       select '2026-11-02', c.id, 'm' || m, 'native', case when c.name = 'bot-800' then 0 else n end, case when c.name = 'bot-800' then 99 else 0 end, 1000
@@ -387,7 +392,7 @@ describe("sums of usage", () => {
     }
   });
 
-  test("twenty models are ten and the others, and each of its twenty is told by consumer", async () => {
+  test("twenty models are ten and the others, and each of its twenty is listed by consumer", async () => {
     await addModels();
     await fill(1_000, 60);
     await rollUp();
@@ -451,14 +456,16 @@ test("errors by code, percentiles and stages are those of the audit of that time
         where c.model like 'stage:%' and c.is_first and c.minute >= ${since} and c.minute < ${until}
       ) one
       group by 1`;
-    const told = new Map<string, Record<string, number>>();
+    const listed = new Map<string, Record<string, number>>();
     for (const row of answer.stages) {
-      const sum = told.get(`stage:${row.stage}`) ??
+      const sum = listed.get(`stage:${row.stage}`) ??
         { requests: 0, refused: 0, input_tokens: 0, dispatched: 0 };
       for (const name of Object.keys(sum)) sum[name]! += row[name];
-      told.set(`stage:${row.stage}`, sum);
+      listed.set(`stage:${row.stage}`, sum);
     }
-    expect(told).toEqual(new Map(stages.map(({ stage, ...row }) => [stage, row as Record<string, number>])));
+    expect(listed).toEqual(
+      new Map(stages.map(({ stage, ...row }) => [stage, row as Record<string, number>])),
+    );
   }
 });
 
@@ -485,7 +492,7 @@ test("what was refused is one figure in the sums, the report, the doctor, the ov
   expect(await sql`select from eve.refusals where attempt = 1`).toHaveLength(RATE);
   await rollUp();
   const since = new Date(clock.nowMs() - HOUR);
-  const [told] = await sql`
+  const [listed] = await sql`
     select public.eve_doctor() -> 'refused_last_hour' as doctor, public.eve_overview() as overview,
       eve.report_of(eve.pacific_day(eve.clock_ms())) as report`;
   const sum = (of: Record<string, unknown>) =>
@@ -495,14 +502,14 @@ test("what was refused is one figure in the sums, the report, the doctor, the ov
     usage: (await usage({ by: ["hour"], since: since.toISOString() })).totals.refused,
     days: (await usage({ by: ["day"], since: new Date(START).toISOString() })).totals.refused,
     errors: beside.errors.reduce((all: number, { times }: { times: number }) => all + times, 0),
-    doctor: sum(told!.doctor),
-    overview: told!.overview.refused,
-    overview_errors: told!.overview.errors.reduce(
+    doctor: sum(listed!.doctor),
+    overview: listed!.overview.refused,
+    overview_errors: listed!.overview.errors.reduce(
       (all: number, { times }: { times: number }) => all + times,
       0,
     ),
-    report: told!.report.total.refused,
-    report_reasons: sum(told!.report.refusals),
+    report: listed!.report.total.refused,
+    report_reasons: sum(listed!.report.refusals),
   }).toEqual({
     usage: FIRST,
     days: FIRST,

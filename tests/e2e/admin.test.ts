@@ -356,7 +356,7 @@ describe("what the pages read and do", () => {
     },
   );
 
-  test("what somebody else has changed meanwhile is not switched, kept or cleared by whoever saw it before", async () => {
+  test("what somebody else has changed meanwhile is not switched, kept or cleared by those who saw it before", async () => {
     const stale = { status: 409, error: { code: "changed_meanwhile" } };
     const name = "seen-before";
     const { consumer: seen } = await admin("/consumers/add", { name, kind: "service", rpm: 5 });

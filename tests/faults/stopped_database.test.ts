@@ -236,7 +236,7 @@ test.each(["rest", "direct"])(
     const [row] = await sql`select sum(starts)::int as starts from eve.lane_buckets`;
     expect(row!.starts).toBe(granted.length);
 
-    // Whoever gave up asks again, mostly another instance than before.
+    // Those who gave up ask again, mostly another instance than before.
     const again = await Promise.all(
       failed.map((requestId, n) => ledgers[n % INSTANCES]!.reserve(ask(requestId), 60_000)),
     );

@@ -499,9 +499,9 @@ const batches = CHECKS.map(([whose, check, lines]) =>
         const whole = await checkedIn([bytes], check());
         const cut = await checkedIn(inPieces(bytes, at), check());
         // What is wrong with all of it is all that is told.
-        const told = (all: typeof whole) =>
+        const problemsOf = (all: typeof whole) =>
           JSON.stringify(all.filter(({ line }) => line === null).at(0) ?? all);
-        if (told(whole) !== told(cut)) throw new Error("another file, since it was cut");
+        if (problemsOf(whole) !== problemsOf(cut)) throw new Error("another file, since it was cut");
         if (whole.length === 0) throw new Error("nothing is said of it");
         const wrong = whole.filter((line) => "code" in line);
         if (wrong.length > MAX_ERRORS) throw new Error(`${wrong.length} errors`);

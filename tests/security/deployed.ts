@@ -94,7 +94,7 @@ async function outside(...[input, init]: Parameters<typeof fetch>): Promise<Resp
     throw new TypeError("there is no network here");
   }
   const [, called] = /^\/rest\/v1\/rpc\/(\w+)$/.exec(pathname) ?? [];
-  // Counted a second later, whoever calls by then.
+  // Counted a second later, by any call until then.
   if (called === "eve_count_bad_requests") return Response.json({ status: "counted" });
   const args = await request.json().catch(() => ({}));
   if (pathname === "/auth/v1/user") {

@@ -44,8 +44,8 @@ describe("what calls cost", () => {
     [{ paid_unknown: true, paid_usd: 2 }, "at least $2"],
     [{ free_unknown: true }, "$0, would have cost: unknown"],
     [{ free_unknown: true, free_usd: 2 }, "$0, would have cost at least $2"],
-  ])("%j is told as %s", (cost, told) => {
-    expect(costIn(used(cost), words)).toBe(told);
+  ])("%j is shown as %s", (cost, shown) => {
+    expect(costIn(used(cost), words)).toBe(shown);
   });
 
   test("what has no known price has no figure in a file", () => {

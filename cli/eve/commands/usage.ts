@@ -216,7 +216,7 @@ function linesOf({ rows, others, others_of, totals, by }: UsageReport, withMeans
   // A column of nothing would take the bars' room.
   const rare = (["cancelled", "expired"] as const).filter((name) => totals[name] > 0);
   const hasCost = totals.paid_usd > 0 || totals.free_usd > 0 || totals.paid_unknown;
-  const together = (name: string, row: UsageReport["totals"]) => [
+  const sumLine = (name: string, row: UsageReport["totals"]) => [
     ...by.map((_, place) => place === 0 ? bold(name) : ""),
     ...figures(row),
   ];
@@ -249,18 +249,18 @@ function linesOf({ rows, others, others_of, totals, by }: UsageReport, withMeans
     ],
     [
       ...rows.map((row) => [...namesOf(row, by).map(shortId), ...figures(row)]),
-      ...(others === null ? [] : [together(`${count(others_of)} others`, others)]),
-      together("all", totals),
+      ...(others === null ? [] : [sumLine(`${count(others_of)} others`, others)]),
+      sumLine("all", totals),
     ],
   ).split("\n");
 }
 
-/** What is paid, and in brackets what calls in a free tier would have cost; a price that is not known is never told as nothing. */
+/** What is paid, and in brackets what calls in a free tier would have cost; a price that is not known is never shown as nothing. */
 function costOf({ paid_usd, free_usd, paid_unknown, free_unknown }: UsageReport["totals"]): string {
-  const told = (usd: number, isUnknown: boolean) =>
+  const written = (usd: number, isUnknown: boolean) =>
     !isUnknown ? dollars(usd) : usd > 0 ? `over ${dollars(usd)}` : "unknown";
-  const free = free_usd > 0 ? ` (${told(free_usd, free_unknown)})` : "";
-  return told(paid_usd, paid_unknown) + free;
+  const free = free_usd > 0 ? ` (${written(free_usd, free_unknown)})` : "";
+  return written(paid_usd, paid_unknown) + free;
 }
 
 function asCsv({ rows, others, by }: UsageReport): string {

@@ -11,12 +11,12 @@ export interface CostWords {
   wouldUnknown: string;
 }
 
-/** What has no known price is never told as nothing: it is unknown, or more than what is known of it. */
+/** What has no known price is never shown as nothing: it is unknown, or more than what is known of it. */
 export function costIn(cost: Cost, words: CostWords): string {
-  const told = (usd: number, isUnknown: boolean) =>
+  const written = (usd: number, isUnknown: boolean) =>
     !isUnknown ? words.dollars(usd) : usd > 0 ? words.atLeast(words.dollars(usd)) : null;
-  const paid = told(cost.paid_usd, cost.paid_unknown) ?? words.unknown;
+  const paid = written(cost.paid_usd, cost.paid_unknown) ?? words.unknown;
   if (cost.free_usd === 0 && !cost.free_unknown) return paid;
-  const free = told(cost.free_usd, cost.free_unknown);
+  const free = written(cost.free_usd, cost.free_unknown);
   return `${paid}, ${free === null ? words.wouldUnknown : words.would(free)}`;
 }

@@ -28,7 +28,7 @@ test(`no more than ${MAX_LINKS} are followed`, () => {
 });
 
 test("a link that ends in nothing but brackets is read at once, and one that has its own keeps them", () => {
-  // Counting them anew for each took minutes.
+  // Counting them again for each took minutes.
   const many = ")".repeat(200_000);
   expect(canonical(`https://a.example/x${many}`)).toEqual(["https://a.example/x"]);
   expect(canonical("https://a.example/(x)), https://a.example/[y]]...")).toEqual([
