@@ -17,7 +17,7 @@ export const LOCKS = [
 ];
 
 /** Where the version stands besides package.json, which is the one to change. */
-export const VERSION_COPIES = [
+const VERSION_COPIES = [
   "console/package.json",
   "shared/contract/version.ts",
   "clients/python/eve_gateway.py",

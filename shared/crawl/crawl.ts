@@ -22,7 +22,7 @@ import {
 /** Hosts that pages are fetched from although they are private, with commas between them. */
 export const CRAWL_HOSTS_VARIABLE = "EVE_CRAWL_HOSTS";
 
-export const MAX_PAGE_BYTES = 10_000_000;
+const MAX_PAGE_BYTES = 10_000_000;
 const PAGE_TIMEOUT_MS = 30_000;
 const ROBOTS_TIMEOUT_MS = 10_000;
 /** RFC 9309, 2.4: not kept longer than a day, as a rule. */

@@ -18,7 +18,6 @@ const adminChat = z.object({
   title: z.string().nullable(),
   description: z.string().nullable(),
 });
-export type AdminChatRow = z.output<typeof adminChat>;
 
 const tokens = z.number().nullable();
 const adminMessage = z.object({

@@ -167,7 +167,6 @@ const robots = z.object({
   text: z.string().nullable(),
   is_fresh: z.boolean(),
 });
-export type StoredRobots = z.output<typeof robots>;
 
 /** What the worker asks and says of pages. All of it may be repeated. */
 export function createCrawlBooks(transport: Transport, timeoutMs = TIMEOUT_MS) {

@@ -45,14 +45,6 @@ function unusual(key: string): string | null {
 /** A part of a key that comes from outside: a tenant, a model, a schema version. */
 const PART = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$/;
 const SHA256 = /^[0-9a-f]{64}$/;
-const EXTENSION = /^[a-z0-9]{1,10}$/;
-
-/** `media/{tenant}/{sha256[:2]}/{sha256}.{ext}`. @throws GatewayError `storage_key_invalid` */
-export function mediaKey(tenant: string, sha256: string, extension: string): string {
-  const hash = held(SHA256, "SHA-256", sha256);
-  const ending = held(EXTENSION, "extension", extension);
-  return `media/${held(PART, "tenant", tenant)}/${hash.slice(0, 2)}/${hash}.${ending}`;
-}
 
 /** `vision/{tenant}/{sha256}_{model}_v{schema}.json`. A model's `/` becomes `_`. @throws GatewayError `storage_key_invalid` */
 export function visionKey(tenant: string, sha256: string, model: string, schemaVersion: string): string {
@@ -61,12 +53,6 @@ export function visionKey(tenant: string, sha256: string, model: string, schemaV
   return `vision/${held(PART, "tenant", tenant)}/${hash}_${name}_v${
     held(PART, "schema version", schemaVersion)
   }.json`;
-}
-
-/** `crawl/{tenant}/{sha256[:2]}/{sha256}.html`. @throws GatewayError `storage_key_invalid` */
-export function crawlKey(tenant: string, sha256: string): string {
-  const hash = held(SHA256, "SHA-256", sha256);
-  return `crawl/${held(PART, "tenant", tenant)}/${hash.slice(0, 2)}/${hash}.html`;
 }
 
 function held(rule: RegExp, what: string, text: string): string {

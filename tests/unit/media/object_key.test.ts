@@ -1,23 +1,15 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { GatewayError } from "../../../shared/contract/gateway_error.ts";
-import {
-  addressableKey,
-  checkedKey,
-  crawlKey,
-  mediaKey,
-  visionKey,
-} from "../../../shared/media/object_key.ts";
+import { addressableKey, checkedKey, visionKey } from "../../../shared/media/object_key.ts";
 
 const SHA = "ab".repeat(32);
 
 describe("keys", () => {
-  test("each kind has its place", () => {
-    expect(mediaKey("default", SHA, "webp")).toBe(`media/default/ab/${SHA}.webp`);
+  test("what was found in a picture has its place", () => {
     expect(visionKey("t-1", SHA, "models/gemma-4-31b-it", "2")).toBe(
       `vision/t-1/${SHA}_models_gemma-4-31b-it_v2.json`,
     );
-    expect(crawlKey("default", SHA)).toBe(`crawl/default/ab/${SHA}.html`);
   });
 
   test("whatever the parts are, a key is made that every store takes, or none", () => {
@@ -26,23 +18,21 @@ describe("keys", () => {
       fc.string({ unit: fc.constantFrom(...'aZ9-_./:*?"<>|!\\ ') }),
     );
     fc.assert(fc.property(part, part, (tenant, other) => {
-      for (const make of [() => mediaKey(tenant, SHA, other), () => visionKey(tenant, SHA, other, "1")]) {
-        let key: string;
-        try {
-          key = make();
-        } catch (error) {
-          expect((error as GatewayError).code).toBe("storage_key_invalid");
-          continue;
-        }
-        expect(checkedKey(key)).toBe(key);
-        expect(key).toMatch(/^[A-Za-z0-9._/-]+$/);
-        expect(key.split("/")).toHaveLength(key.startsWith("media/") ? 4 : 3);
+      let key: string;
+      try {
+        key = visionKey(tenant, SHA, other, "1");
+      } catch (error) {
+        expect((error as GatewayError).code).toBe("storage_key_invalid");
+        return;
       }
+      expect(checkedKey(key)).toBe(key);
+      expect(key).toMatch(/^[A-Za-z0-9._/-]+$/);
+      expect(key.split("/")).toHaveLength(3);
     }));
   });
 
   test.each([SHA.toUpperCase(), SHA.slice(1), `${SHA}0`, "", "../../x"])("%s is no SHA-256", (sha256) => {
-    expect(() => mediaKey("default", sha256, "png")).toThrow("SHA-256");
+    expect(() => visionKey("default", sha256, "m", "1")).toThrow("SHA-256");
   });
 
   test.each([
