@@ -4,6 +4,8 @@ import { parseHTML } from "linkedom/worker";
 /** Readability walks all elements several times: beyond this a hosted function's 2 s of computing are not enough. */
 const MAX_HTML_CHARS = 2_000_000;
 const MAX_ELEMENTS = 15_000;
+/** A title stands before all that is shown. */
+const MAX_HEAD_CHARS = 500_000;
 /** Tags, entities and what only begins like one: each becomes a text of its own to walk over, a million of them for eight seconds. */
 const MAX_MARKS = 100_000;
 /** Its time also grows with the square of the depth; pages that people write stay below a hundred. */
@@ -31,7 +33,8 @@ export interface ReadPage {
 
 /** What can be read in a page, without what surrounds it. Nothing of it runs, and nothing is loaded. */
 export function readPage(html: string): ReadPage {
-  const title = cut(decoded(/<title[^>]*>([^<]{0,2000})/i.exec(html)?.[1] ?? ""), 1_000) || null;
+  const head = html.slice(0, MAX_HEAD_CHARS);
+  const title = cut(decoded(/<title(?:\s[^>]{0,200})?>([^<]{0,2000})/i.exec(head)?.[1] ?? ""), 1_000) || null;
   if (html.length > MAX_HTML_CHARS) return { title, article: null };
   const elements = html.match(/<[a-z]/gi)?.length ?? 0;
   const marks = html.match(/[<&]/g)?.length ?? 0;

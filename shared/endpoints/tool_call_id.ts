@@ -13,7 +13,7 @@ const PREFIXES = { openai: "call_", anthropic: "toolu_" } as const;
 const UPSTREAM = "g-";
 const SIGNATURE = "__sig__";
 
-const ID = /^(?:call|toolu)_(g-)?([A-Za-z0-9_-]+?)(?:__sig__([A-Za-z0-9_-]+))?$/;
+const ID = /^(?:call|toolu)_(g-)?([A-Za-z0-9_-]+)$/;
 const UPSTREAM_ID = /^(?!.*__sig__)[A-Za-z0-9_-]{1,100}$/;
 const BASE64 = /^[A-Za-z0-9+/_-]+={0,2}$/;
 
@@ -38,10 +38,14 @@ export function toolCallId(
 
 /** What an id carries; nothing, if it is not one of ours. */
 export function marksOf(id: string): CallMarks {
-  const [, upstream, bare, signature] = ID.exec(id) ?? [];
+  const [, upstream, rest = ""] = ID.exec(id) ?? [];
+  // The first one: an expression would try each of thousands.
+  const at = rest.indexOf(SIGNATURE, 1);
+  const isSigned = at > 0 && at + SIGNATURE.length < rest.length;
+  const bare = isSigned ? rest.slice(0, at) : rest;
   return {
-    upstreamId: upstream !== undefined && bare !== undefined ? bare : null,
-    signature: signature === undefined ? null : standardBase64(signature),
+    upstreamId: upstream !== undefined && bare !== "" ? bare : null,
+    signature: isSigned ? standardBase64(rest.slice(at + SIGNATURE.length)) : null,
   };
 }
 

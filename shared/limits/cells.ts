@@ -19,9 +19,9 @@ export function cellsOf(text: string): Row[] {
 }
 
 function isMarkdown(text: string): boolean {
-  const lines = text.split("\n").filter((line) => line.trim() !== "");
-  return lines.filter((line) => /^\s*\|.*\|\s*$/.test(line) || RULE.test(line.split("|")[1]?.trim() ?? ""))
-            .length * 2 > lines.length || lines.some((line) => /^\s*\|?\s*:?-{2,}:?\s*\|/.test(line));
+  const lines = text.split("\n").map((line) => line.trim()).filter((line) => line !== "");
+  return lines.filter((line) => /^\|.*\|$/.test(line) || RULE.test(line.split("|", 2)[1]?.trim() ?? ""))
+            .length * 2 > lines.length || lines.some((line) => /^(?:\|\s*)?:?-{2,}:?\s*\|/.test(line));
 }
 
 function markdownRows(text: string): Row[] {

@@ -57,7 +57,7 @@ describe.skipIf(!HAS_CHROMIUM)("in Chromium", () => {
   });
 });
 
-/** By name alone: a second browser takes its time, and Chromium shows nearly all that could go wrong. */
+/** Where it is named, as CI does: a second browser takes its time, and few have it. */
 const FIREFOX = Deno.env.get("EVE_FIREFOX");
 
 if (FIREFOX !== undefined) {

@@ -32,8 +32,13 @@ const link = openFields({ type: z.literal("url"), url: z.string().min(1) });
 const base64 = openFields({
   type: z.literal("base64"),
   media_type: z.string().min(1),
-  data: z.string().regex(/^[A-Za-z0-9+/_\s-]+={0,2}\s*$/, "does not hold base64"),
+  data: z.string().refine(isBase64, "does not hold base64"),
 });
+
+/** Lines of it, too. One expression for all of it would take the square of the blanks before what is no base64. */
+function isBase64(text: string): boolean {
+  return /^[A-Za-z0-9+/_\s-]+={0,2}$/.test(text.trimEnd());
+}
 
 const imageBlock = openFields({
   type: z.literal("image"),

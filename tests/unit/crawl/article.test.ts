@@ -24,6 +24,13 @@ test("an article's paragraphs, items and cells are lines, also where nothing sta
   expect(article!.words).toBe(article!.text.split(/\s+/).length);
 });
 
+test("a title is found, also with attributes, and one that never ends is looked for once", () => {
+  expect(readPage('<title data-a="b">Park</title>').title).toBe("Park");
+  expect(readPage("<titles>No</titles>").title).toBeNull();
+  // Each of them was looked through to the end of the page.
+  expect(readPage("<title ".repeat(1_000_000)).title).toBeNull();
+}, 60_000);
+
 test("markup that is nested too deeply, or broken, is left, and nothing breaks off", () => {
   // Reading it would take minutes.
   expect(readPage(`<title>Deep</title><article>${"<b>".repeat(14_000)}<p>${words}</p>`)).toEqual({
