@@ -40,7 +40,14 @@ async function run(cwd: string, command: string, ...args: string[]): Promise<str
 /** What is wrong with the admin function's types, and with the console's; empty where nothing is. */
 const faultsOfAdmin = () => run(copy, Deno.execPath(), "check", "supabase/functions/admin/index.ts");
 const faultsOfConsole = () =>
-  run(`${copy}/console`, Deno.execPath(), "run", "-A", "node_modules/typescript-compiler/bin/tsc", "--noEmit");
+  run(
+    `${copy}/console`,
+    Deno.execPath(),
+    "run",
+    "-A",
+    "node_modules/typescript-compiler/bin/tsc",
+    "--noEmit",
+  );
 
 interface Change {
   path: string;

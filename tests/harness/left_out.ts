@@ -61,7 +61,8 @@ export const PARTS: readonly Part[] = [
     conditions: ["installedConsole()"],
   },
   {
-    what: "JavaScript's clients in Node 22, and the stack in Node 22 and 24 (in Deno and in your Node they ran)",
+    what:
+      "JavaScript's clients in Node 22, and the stack in Node 22 and 24 (in Deno and in your Node they ran)",
     toHaveIt: "CI=1 npm test -- tests/endpoints/node.test.ts tests/local/start.test.ts",
     isHere: () => false,
     conditions: ['Deno.env.get("CI") === undefined'],

@@ -8,7 +8,8 @@ test("says how far it is with every file, and what failed at once", async () => 
   onTestFinished(() => folder.remove());
   const suites = {
     "a.test.js": 'test("holds", () => {}); test("holds too", () => {});',
-    "b.test.js": 'test("breaks", () => { throw new Error("on purpose"); }); test.skip("needs what is not here", () => {});',
+    "b.test.js":
+      'test("breaks", () => { throw new Error("on purpose"); }); test.skip("needs what is not here", () => {});',
   };
   for (const [name, tests] of Object.entries(suites)) {
     await Deno.writeTextFile(`${folder.path}/${name}`, tests);

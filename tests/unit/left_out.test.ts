@@ -26,7 +26,9 @@ function conditions(folder: string): string[] {
   return [...Deno.readDirSync(`${CHECKOUT}/${folder}`)].flatMap(({ name, isDirectory }) => {
     const path = `${folder}/${name}`;
     if (isDirectory) return name.startsWith(".") || name === "fixtures" ? [] : conditions(path);
-    if (!name.endsWith(".ts") || ["tests/unit/left_out.test.ts", "tests/harness/test_sources.ts"].includes(path)) return [];
+    if (
+      !name.endsWith(".ts") || ["tests/unit/left_out.test.ts", "tests/harness/test_sources.ts"].includes(path)
+    ) return [];
     const text = Deno.readTextFileSync(`${CHECKOUT}/${path}`);
     expect(text, `${path}: say skipIf, whose conditions are told`).not.toMatch(/\.runIf\(/);
     return [...text.matchAll(/\b(?:test|it|describe)\.skipIf\(/g)].map(({ index, 0: { length } }) => {

@@ -19,20 +19,23 @@ export function rest(gateway: () => OpenedGateway): void {
   const everythingPrinted = () => [...gateway().stack.printed, ...gateway().stack.logged].join("\n");
 
   describe("REST", () => {
-    test.skipIf(!hasProgram("python3"))("[gemini.quota] a notebook asks with Python's standard library", async () => {
-      await gateway().faults(BUSY_FOR_A_SECOND);
-      const { stdout, stderr, success } = await new Deno.Command("python3", {
-        args: [new URL("notebook.py", import.meta.url).pathname],
-        env: { GEMINI_BASE_URL: gateway().baseUrl, GEMINI_API_KEY: gateway().key },
-      }).output();
-      expect(new TextDecoder().decode(stderr)).toBe("");
-      expect(success).toBe(true);
-      expect(JSON.parse(new TextDecoder().decode(stdout))).toEqual({
-        event: { date: expect.any(String), ticket_price: expect.any(String) },
-        chunks: expect.any(Number),
-        refusal: { code: 400, status: "INVALID_ARGUMENT" },
-      });
-    });
+    test.skipIf(!hasProgram("python3"))(
+      "[gemini.quota] a notebook asks with Python's standard library",
+      async () => {
+        await gateway().faults(BUSY_FOR_A_SECOND);
+        const { stdout, stderr, success } = await new Deno.Command("python3", {
+          args: [new URL("notebook.py", import.meta.url).pathname],
+          env: { GEMINI_BASE_URL: gateway().baseUrl, GEMINI_API_KEY: gateway().key },
+        }).output();
+        expect(new TextDecoder().decode(stderr)).toBe("");
+        expect(success).toBe(true);
+        expect(JSON.parse(new TextDecoder().decode(stdout))).toEqual({
+          event: { date: expect.any(String), ticket_price: expect.any(String) },
+          chunks: expect.any(Number),
+          refusal: { code: 400, status: "INVALID_ARGUMENT" },
+        });
+      },
+    );
 
     test("[gemini.key-places] takes the key as x-goog-api-key, as ?key= and as Bearer", async () => {
       const { key } = gateway();

@@ -32,7 +32,11 @@ const ROW: RequestRow = {
 };
 
 test.each<[string, Partial<RequestRow>, string]>([
-  ["what the model thought stands beside its answer", { total_tokens: 1_512 }, "9 + 3 + 1,500 thinking tokens"],
+  [
+    "what the model thought stands beside its answer",
+    { total_tokens: 1_512 },
+    "9 + 3 + 1,500 thinking tokens",
+  ],
   ["of a model that thought nothing there is no word", {}, "9 + 3 tokens"],
   ["nor where an upstream did not count", { input_tokens: null, total_tokens: 1_512 }, "? + 3 tokens"],
 ])("%s", (_, row, words) => {
