@@ -22,8 +22,8 @@ export default defineConfig({
   test: {
     // Forked processes: a test that breaks its process breaks nothing else, and they work inside Deno.
     pool: "forks",
-    // Two cores are what CI has; of three tests at a time one is waiting for a clock, a process or the network.
-    maxWorkers: 3,
+    // Two cores are what CI has; of four files at a time two wait for a clock, a process or the network.
+    maxWorkers: 4,
     // What a failing test printed helps; the rest hides it.
     silent: "passed-only",
     reporters: ["./tests/harness/progress.ts"],

@@ -27,13 +27,13 @@ const SAME_OUTPUT_FOR_ALL = "--agent=no";
 export function supabaseCli(root: string, hidden: Iterable<string> = []): RunCli {
   const blot = blotter(hidden);
   return async (args, options = {}) => {
-    const child = new Deno.Command(`${root}/node_modules/.bin/supabase`, {
+    const child = spawn(`${root}/node_modules/.bin/supabase`, {
       args: [...args, SAME_OUTPUT_FOR_ALL, `--workdir=${root}`],
       env: QUIET,
       stdin: "null",
       stdout: "piped",
       stderr: "piped",
-    }).spawn();
+    });
     const read = async (stream: ReadableStream<Uint8Array>) => {
       const lines: string[] = [];
       for await (const raw of linesOf(stream)) {
@@ -72,4 +72,16 @@ async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<stri
   }
   rest += decoder.decode();
   if (rest !== "") yield rest;
+}
+
+function spawn(program: string, options: Deno.CommandOptions): Deno.ChildProcess {
+  try {
+    return new Deno.Command(program, options).spawn();
+  } catch (error) {
+    // npm start and npm run eve do without it.
+    if (error instanceof Deno.errors.NotFound) {
+      throw new Error("The Supabase CLI is not installed in this checkout: run npm ci.");
+    }
+    throw error;
+  }
 }

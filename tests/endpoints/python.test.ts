@@ -5,7 +5,7 @@ import { createAdmin } from "../../shared/database/admin.ts";
 import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { notebookSnippet, snippetOf } from "../../console/src/parts/snippets.ts";
-import { FRAMEWORKS_PYTHON, PACKAGES_PYTHON } from "../harness/python.ts";
+import { compiledOnce, FRAMEWORKS_PYTHON, PACKAGES_PYTHON } from "../harness/python.ts";
 import { page, rowsOfJavascript, rowsOfPython } from "./compatibility.ts";
 import { closeTestGateway, type OpenedGateway, openTestGateway } from "./opened_gateway.ts";
 
@@ -69,7 +69,11 @@ describe.skipIf(PACKAGES_PYTHON === null)("Python's packages", () => {
     ) {
       const { success, stdout, stderr } = await new Deno.Command(PACKAGES_PYTHON!, {
         args: ["-c", program],
-        env: { EVE_SECRET: token, PYTHONPATH: `${CHECKOUT}/clients/python`, PYTHONDONTWRITEBYTECODE: "1" },
+        env: {
+          EVE_SECRET: token,
+          PYTHONPATH: `${CHECKOUT}/clients/python`,
+          ...compiledOnce(PACKAGES_PYTHON!),
+        },
       }).output();
       expect(success, `${program}\n${new TextDecoder().decode(stderr)}`).toBe(true);
       expect(new TextDecoder().decode(stdout).trim(), program).not.toBe("");
@@ -90,7 +94,8 @@ describe.skipIf(PACKAGES_PYTHON === null)("Python's packages", () => {
     await gateway.clear();
     const scratch = await Deno.makeTempDir();
     const isFrameworks = files === FRAMEWORKS;
-    const { stderr } = await new Deno.Command(isFrameworks ? FRAMEWORKS_PYTHON! : PACKAGES_PYTHON!, {
+    const interpreter = isFrameworks ? FRAMEWORKS_PYTHON! : PACKAGES_PYTHON!;
+    const { stderr } = await new Deno.Command(interpreter, {
       args: ["-m", "unittest", "--verbose", "--buffer", ...files],
       cwd: isFrameworks ? `${FOLDER}/frameworks` : FOLDER,
       env: {
@@ -100,10 +105,7 @@ describe.skipIf(PACKAGES_PYTHON === null)("Python's packages", () => {
         EVE_TOKEN: token,
         EVE_SCRATCH: scratch,
         EVE_REFUSALS: `${scratch}/refusals`,
-        // Compiled once, these import in a third of the time; not beside the tests.
-        ...(isFrameworks
-          ? { PYTHONPYCACHEPREFIX: `${FRAMEWORKS_PYTHON}.cache` }
-          : { PYTHONDONTWRITEBYTECODE: "1" }),
+        ...compiledOnce(interpreter),
         PYTHONIOENCODING: "utf-8",
         PYTHONWARNINGS: "ignore",
       },

@@ -34,3 +34,9 @@ function pythonIn(place: string, list: string): string | null {
 export const PACKAGES_PYTHON: string | null = pythonIn(".venv", "requirements.txt");
 /** The same with the packages of tests/python/frameworks.txt. */
 export const FRAMEWORKS_PYTHON: string | null = pythonIn(".venv-frameworks", "frameworks.txt");
+
+/** For a Python that imports packages: compiled once, they come in half the time. Its files lie beside none of ours. */
+export const compiledOnce = (python: string): Record<string, string> => ({
+  PYTHONPYCACHEPREFIX: `${python}.cache`,
+  PYTHONDONTWRITEBYTECODE: "",
+});
