@@ -8,6 +8,7 @@
  */
 import postgres from "postgres";
 import { CHECKOUT } from "./paths.ts";
+import { type AppliedSum, changedMigrations, fewOf, SUMS_QUERY } from "./migration_sums.ts";
 import { StartError } from "./start_error.ts";
 import { unreleasedMigrations } from "./unreleased_migrations.ts";
 
@@ -15,6 +16,7 @@ interface Migration {
   /** The digits before the first `_`. */
   version: string;
   name: string;
+  file: string;
   path: string;
 }
 
@@ -93,7 +95,7 @@ async function migrationsIn(workdir: string): Promise<Migration[]> {
   const migrations: Migration[] = [];
   for await (const { name: file } of Deno.readDir(folder)) {
     const [, version, name] = /^(\d+)_(.*)\.sql$/.exec(file) ?? [];
-    if (version) migrations.push({ version, name: name!, path: `${folder}/${file}` });
+    if (version) migrations.push({ version, name: name!, file, path: `${folder}/${file}` });
   }
   return migrations.sort((a, b) => a.version < b.version ? -1 : 1);
 }
@@ -108,6 +110,15 @@ async function pendingMigrations(sql: postgres.Sql, migrations: Migration[]): Pr
     throw new StartError(
       `The database in this data folder was made by an edition of the gateway from before its first release, which cannot be brought up to date.
 Remove it with "npm run reset", which deletes the local data and keys, and start again; or name another folder in EVE_DATA_DIR.`,
+    );
+  }
+  const changed = await changedMigrations(migrations, await sql.unsafe<AppliedSum[]>(SUMS_QUERY));
+  if (changed.length > 0) {
+    throw new StartError(
+      `The database in this data folder was made with another text of ${
+        fewOf(changed)
+      } than this checkout has. A migration that has been applied is not applied again, so what it defines now is not there.
+Start over with "npm run reset", which deletes the local data and keys: until then they are kept. Or name another folder in EVE_DATA_DIR, or go back to the checkout that made it.`,
     );
   }
   return migrations.filter(({ version }) => !seen.has(version));

@@ -3963,8 +3963,7 @@ begin
       batch_tokens = b.batch_tokens + v_batch * c.booked
     where b.lane_id = c.lane_id and b.at_ms = v_bucket_ms;
   end if;
-  if v_booked.turn % 16 = 0 then
-    -- Instants that no window reaches any more.
+  if v_booked.turn % 16 = 0 then -- Instants that no window reaches any more.
     delete from eve.lane_buckets b where b.lane_id = c.lane_id and b.at_ms < v_now - 70000;
   end if;
   if v_booked.next_lease_ms <= v_now then
@@ -10782,6 +10781,7 @@ CREATE OR REPLACE FUNCTION eve.platform_facts()
 AS $function$
 declare
   v_migrations jsonb;
+  v_sums jsonb;
   v_jobs jsonb;
   v_http jsonb;
   v_vault jsonb;
@@ -10791,6 +10791,20 @@ begin
     if to_regclass('supabase_migrations.schema_migrations') is not null then
       execute 'select coalesce(jsonb_agg(m.version order by m.version), ''[]'') from supabase_migrations.schema_migrations m'
       into v_migrations;
+      execute $sql$
+        select jsonb_object_agg(
+          m.version,
+          encode(sha256(convert_to(translate(
+            (
+              select string_agg(s.text, '' order by s.place)
+              from jsonb_array_elements_text(to_jsonb(m) -> 'statements') with ordinality s (text, place)
+            ), E' \t\r\n;', ''
+          ), 'UTF8')), 'hex')
+        )
+        from supabase_migrations.schema_migrations m
+        where jsonb_typeof(to_jsonb(m) -> 'statements') = 'array'
+      $sql$
+      into v_sums;
     end if;
   exception
     when insufficient_privilege or undefined_column then
@@ -10860,7 +10874,7 @@ begin
       null;
   end;
   return jsonb_build_object(
-    'migrations', v_migrations, 'jobs', v_jobs, 'http_last_hour', v_http, 'vault_names', v_vault
+    'migrations', v_migrations, 'migration_sums', coalesce(v_sums, '{}'), 'jobs', v_jobs, 'http_last_hour', v_http, 'vault_names', v_vault
   );
 end;
 $function$;

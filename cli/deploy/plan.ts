@@ -1,7 +1,9 @@
 /** What a deployment will do, made from what the checkout has and what the project has, before anything is done. */
+import { changedMigrations, fewOf } from "../../local/migration_sums.ts";
 import { unreleasedMigrations } from "../../local/unreleased_migrations.ts";
 import { functionsIn, migrationsIn } from "./checkout.ts";
 import {
+  appliedSums,
   deployedFunctions,
   findProject,
   type KeyVariable,
@@ -52,6 +54,7 @@ export async function makePlan(run: RunCli, input: PlanInput): Promise<Plan> {
     deployedFunctions(run, target),
     input.functionsOnly ? undefined : pendingFiles(run, root, target),
     keyVariables(run, target),
+    refuseChanged(run, root, target),
   ]);
   const known = new Set([...project.secrets, ...secrets?.names ?? []]);
   return {
@@ -98,6 +101,31 @@ Nothing was changed.`,
     );
   }
   return history.pending.sort().map((version) => files.get(version) ?? version);
+}
+
+/** Functions go with what the migrations here define, whether or not the database is left as it is. */
+async function refuseChanged(run: RunCli, root: string, target: Target): Promise<void> {
+  const [applied, files] = await Promise.all([appliedSums(run, target), migrationsIn(root)]);
+  const here = [...files].map(([version, file]) => ({
+    version,
+    file,
+    path: `${root}/supabase/migrations/${file}`,
+  }));
+  const changed = await changedMigrations(here, applied);
+  if (changed.length === 0) return;
+  const versions = [...files.keys()].sort();
+  throw new DeployError(
+    `The database was made with another text of ${
+      fewOf(changed)
+    } than this checkout has. A migration that has been applied is not applied again, so what it defines now would not be there.
+- If you have edited a migration: put it back as it was, and add another one.
+- If the database was made by another edition of the gateway: deploy from its checkout, or to a new project. Or begin again in this one, without what the gateway wrote down in it (your own tables stay, and are adopted): in the SQL editor
+  drop schema eve cascade; delete from supabase_migrations.schema_migrations where version between '${
+      versions[0]
+    }' and '${versions.at(-1)}';
+and run this again.
+Nothing was changed.`,
+  );
 }
 
 /** The plan in words, as lines. Names of secrets are in it, values cannot be. */

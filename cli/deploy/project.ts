@@ -1,5 +1,6 @@
 /** What is on the project now. Everything here only reads. */
 import { z } from "zod";
+import { type AppliedSum, SUMS_QUERY } from "../../local/migration_sums.ts";
 import { DeployError } from "./deploy_error.ts";
 import type { Finished, RunCli } from "./supabase_cli.ts";
 
@@ -86,6 +87,15 @@ export async function migrationHistory(run: RunCli, target: Target): Promise<Mig
     pending: migrations.filter((each) => each.remote === "").map((each) => each.local),
     unknown: migrations.filter((each) => each.local === "").map((each) => each.remote),
   };
+}
+
+const sumsAnswer = z.array(z.object({ version: z.string(), sum: z.string().nullable() }));
+
+/** What the database has of the texts of its migrations. Empty on a project that has had none. */
+export async function appliedSums(run: RunCli, target: Target): Promise<AppliedSum[]> {
+  const done = await run(["db", "query", target.database, "--read-only", SUMS_QUERY, "--output-format=json"]);
+  if (!done.success && /does not exist/.test(done.stdout)) return [];
+  return sumsAnswer.parse(parseOrRefuse(done, "db query"));
 }
 
 const keysAnswer = z.array(z.object({ key_alias: z.string().nullable(), env_var_name: z.string() }));

@@ -368,6 +368,8 @@ const facts = z.object({
   server_version: z.string(),
   /** Versions, in order; null: this database keeps no history. */
   migrations: z.array(z.string()).nullable(),
+  /** Of their texts, by version (local/migration_sums.ts); null where the history has no text. */
+  migration_sums: z.record(z.string(), z.string().nullable()).default({}),
   extensions: z.array(z.object({
     name: z.string(),
     installed: z.string().nullable(),

@@ -268,8 +268,7 @@ begin
       batch_tokens = b.batch_tokens + v_batch * c.booked
     where b.lane_id = c.lane_id and b.at_ms = v_bucket_ms;
   end if;
-  if v_booked.turn % 16 = 0 then
-    -- Instants that no window reaches any more.
+  if v_booked.turn % 16 = 0 then -- Instants that no window reaches any more.
     delete from eve.lane_buckets b where b.lane_id = c.lane_id and b.at_ms < v_now - 70000;
   end if;
   if v_booked.next_lease_ms <= v_now then

@@ -2,7 +2,8 @@
 
 -- What the platform keeps about the project. With the rights of the migrations' owner, because the history of migrations,
 -- the schedule's jobs and pg_net's answers are not the service role's to read. It takes no argument, and tells names and
--- times alone, no secret. Each is read only where it is, so that a project without one of the extensions gets an answer too.
+-- times alone, no secret; and sums of the migrations' texts, in which neither white space nor semicolons count
+-- (local/migration_sums.ts). Each is read only where it is, so that a project without one of the extensions gets an answer too.
 create or replace function eve.platform_facts()
 returns jsonb
 language plpgsql
@@ -12,6 +13,7 @@ set search_path = ''
 as $$
 declare
   v_migrations jsonb;
+  v_sums jsonb;
   v_jobs jsonb;
   v_http jsonb;
   v_vault jsonb;
@@ -21,6 +23,20 @@ begin
     if to_regclass('supabase_migrations.schema_migrations') is not null then
       execute 'select coalesce(jsonb_agg(m.version order by m.version), ''[]'') from supabase_migrations.schema_migrations m'
       into v_migrations;
+      execute $sql$
+        select jsonb_object_agg(
+          m.version,
+          encode(sha256(convert_to(translate(
+            (
+              select string_agg(s.text, '' order by s.place)
+              from jsonb_array_elements_text(to_jsonb(m) -> 'statements') with ordinality s (text, place)
+            ), E' \t\r\n;', ''
+          ), 'UTF8')), 'hex')
+        )
+        from supabase_migrations.schema_migrations m
+        where jsonb_typeof(to_jsonb(m) -> 'statements') = 'array'
+      $sql$
+      into v_sums;
     end if;
   exception
     when insufficient_privilege or undefined_column then
@@ -90,7 +106,7 @@ begin
       null;
   end;
   return jsonb_build_object(
-    'migrations', v_migrations, 'jobs', v_jobs, 'http_last_hour', v_http, 'vault_names', v_vault
+    'migrations', v_migrations, 'migration_sums', coalesce(v_sums, '{}'), 'jobs', v_jobs, 'http_last_hour', v_http, 'vault_names', v_vault
   );
 end;
 $$;

@@ -399,6 +399,15 @@ describe("npm run eve -- db", () => {
     expect((await run("postgresql://postgres:secret@127.0.0.1:1/postgres", "current")).complained).not
       .toContain("secret");
 
+    const [kept] = await db.sql`
+      update supabase_migrations.schema_migrations m set statements = array['select 1']
+      from supabase_migrations.schema_migrations was
+      where m.version = ${second!.version} and was.version = m.version returning was.statements`;
+    await refused(/another text of \d+_\w+\.sql than this checkout has/, 1, db.url, "upgrade");
+    await db.sql`
+      update supabase_migrations.schema_migrations set statements = ${kept!.statements} where version = ${
+      second!.version
+    }`;
     await db
       .sql`insert into supabase_migrations.schema_migrations (version, name) values ('20300101000000', 'a_bot')`;
     await refused(/does not have: 20300101000000/, 1, db.url, "downgrade", "-1");

@@ -19,6 +19,8 @@ import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 const CALLERS = 16;
 /** Each is some forty statements of sixteen callers. */
 const ROUNDS = 12;
+/** Nobody changes a key or a model in these, 90 to 120 s each: so routes live until they are ten minutes old, and are redrawn. */
+const CALM = { from: 3, until: 10 };
 
 let db: TestDatabase;
 let sql: postgres.Sql;
@@ -326,6 +328,20 @@ describe("[G2.deadlocks] no two wait for each other", () => {
       }
     }
 
+    await sql.unsafe(`
+      create table public.redrawn (stale_ms bigint, life_ms bigint, late_ms bigint);
+      create function public.note_route() returns trigger language plpgsql set search_path = '' as $$
+      begin
+        if tg_op = 'INSERT' then
+          insert into public.redrawn values (new.stale_ms, new.stale_ms - eve.clock_ms(), null);
+        else
+          insert into public.redrawn values (old.stale_ms, null, eve.clock_ms() - old.stale_ms);
+        end if;
+        return null;
+      end $$;
+      create trigger note_route after insert or delete on eve.routes for each row execute function public.note_route();
+    `).simple();
+
     const codes: Record<string, number> = {};
     const tried = async <Value>(promise: Promise<Value>): Promise<Value | null> => {
       try {
@@ -359,12 +375,11 @@ describe("[G2.deadlocks] no two wait for each other", () => {
     ];
     const model = (n: number) => [["m", "n", "slow"][n % 7 === 6 ? 2 : n % 2]!];
 
-    const caller = async (place: number) => {
+    const caller = (place: number) => {
       const upTo = below(place + 1);
-      for (let round = 0; round < ROUNDS; round++) {
+      return async (round: number) => {
         const name = `${place}.${round}`;
-        // Time passes for everybody: routes are a minute old, leases end, and the day and the minute move on.
-        if (place === 0) await clock.advance(25_000 + upTo(20_000));
+        const calm = round >= CALM.from && round < CALM.until;
         const many = await tried(reserveMany(
           sql,
           Array.from({ length: 6 }, (_, n) => ({
@@ -393,30 +408,44 @@ describe("[G2.deadlocks] no two wait for each other", () => {
         await Promise.all([
           ended.length > 0 && settleMany(ended, 60 + upTo(40)),
           second &&
-          tried(settle(sql, second, { outcome: "failed", inputTokens: 90, block: blocks[upTo(4)]! })),
+          tried(
+            settle(sql, second, { outcome: "failed", inputTokens: 90, block: blocks[calm ? 0 : upTo(4)]! }),
+          ),
           third && (upTo(2) === 0 ? tried(cancel(sql, third)) : tried(
             settle(sql, third, { outcome: "failed", final: false, inputTokens: 90 }).then(() =>
               reserve(sql, `${name}.one2`, { ...whose[2], models: model(0), attempt: 2, maxOutput: 50 })
             ),
           )),
           upTo(3) === 0 && tried(sql`select public.eve_sweep()`),
-          upTo(5) === 0 && tried(
+          !calm && upTo(5) === 0 && tried(
             sql`
             select public.eve_limits_set(${
               sql.json([{ model: "n", rpm: 700 + round }, { model: "m", rpm: 400 + round }])
             })`,
           ),
-          upTo(5) === 0 &&
+          !calm && upTo(5) === 0 &&
           tried(sql`update public.google_ai_api_keys set priority = priority where id = ${keys[upTo(4)]!}`),
           upTo(9) === 0 && tried(sql`select public.eve_token_revoke(consumer => 'two')`),
         ]);
-      }
+      };
     };
-    await Promise.all(Array.from({ length: CALLERS }, (_, place) => caller(place)));
+    const callers = Array.from({ length: CALLERS }, (_, place) => caller(place));
+    const chance = below(CALLERS + 1);
+    for (let round = 0; round < ROUNDS; round++) {
+      // Time passes for everybody: routes age, leases end, and the day and the minute move on.
+      await clock.advance(90_000 + chance(30_000));
+      await Promise.all(callers.map((call) => call(round)));
+    }
     // A request may have ended with its lease; a token may have been revoked. On a busy machine a lock may be waited for too long
     // (55P03, 57014): a deadlock is found first, after a second.
     const { EV404: _, "55P03": _busy, "57014": _slow, ...others } = codes;
     expect(others).toEqual({});
     expect(await checkBudgets(sql)).toEqual([]);
+    const [byAge] = await sql`
+      select count(distinct gone.stale_ms)::int as redraws
+      from public.redrawn gone
+      join public.redrawn made on made.stale_ms = gone.stale_ms and made.life_ms = 600000
+      where gone.late_ms >= 0`;
+    expect(byAge!.redraws).toBeGreaterThan(0);
   }, 120_000);
 });

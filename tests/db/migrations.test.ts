@@ -1,5 +1,6 @@
 /** The local stack applies the migrations by itself; what comes of it has to be what a deployment makes. */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { sumOf, SUMS_QUERY } from "../../local/migration_sums.ts";
 import { applyMigrations } from "../../local/database.ts";
 import { CHECKOUT } from "../../local/paths.ts";
 import { pushMigrations, supabaseCli } from "../../local/supabase_cli.ts";
@@ -42,6 +43,54 @@ test("the CLI goes on where the local stack left off", async () => {
   expect(await readCatalog(applied.sql, SCHEMAS)).toEqual(before);
   const listed = await supabaseCli(["migration", "list", `--db-url=${applied.url}`]);
   expect(listed).toContain("20261122000100");
+});
+
+test("the sums of what was applied are those of the files, whoever applied them, and doctor's are the same", async () => {
+  for (const { sql } of [applied, pushed]) {
+    const sums = await sql.unsafe(SUMS_QUERY);
+    expect(sums.length).toBeGreaterThan(100);
+    for (const { version, sum } of sums) {
+      const { name } = [...Deno.readDirSync(`${CHECKOUT}/supabase/migrations`)].find(({ name }) =>
+        name.startsWith(version)
+      )!;
+      expect(sum, name).toBe(await sumOf(await Deno.readTextFile(`${CHECKOUT}/supabase/migrations/${name}`)));
+    }
+    const [{ facts }] = await sql`select eve.platform_facts() -> 'migration_sums' as facts` as unknown as [
+      { facts: unknown },
+    ];
+    expect(facts).toEqual(Object.fromEntries(sums.map(({ version, sum }) => [version, sum])));
+  }
+});
+
+test("an edited migration is told from the one that was applied, and the data stays as it is", async () => {
+  const folder = await makeTestFolder();
+  const database = await cloneDatabase("platform");
+  try {
+    await Deno.mkdir(`${folder.path}/supabase/migrations`, { recursive: true });
+    const write = (name: string, text: string) =>
+      Deno.writeTextFile(`${folder.path}/supabase/migrations/${name}.sql`, text);
+    await write("1_one", "create table public.one (id int primary key);\n");
+    await write("2_two", "create table public.two (id int primary key);\n");
+    expect(await applyMigrations(database.url, folder.path)).toBe(2);
+    await database.sql`insert into public.one values (7)`;
+    await write("3_three", "create table public.three (id int primary key);\n");
+    await write("2_two", "create table public.two (id bigint primary key);\n");
+    await expect(applyMigrations(database.url, folder.path)).rejects.toThrow(
+      /another text of 2_two\.sql than this checkout has.*\n.*npm run reset.*until then they are kept/,
+    );
+    expect(await database.sql`select o.id, to_regclass('public.three') as three from public.one o`)
+      .toEqual([{ id: 7, three: null }]);
+    // Only its layout has changed.
+    await write("2_two", "create table public.two\n(id int primary key)");
+    expect(await applyMigrations(database.url, folder.path)).toBe(1);
+    // A history without texts tells nothing.
+    await database.sql`update supabase_migrations.schema_migrations set statements = null`;
+    await write("2_two", "select 2");
+    expect(await applyMigrations(database.url, folder.path)).toBe(0);
+  } finally {
+    await database.drop();
+    await folder.remove();
+  }
 });
 
 test("a database from before the first release is refused in words, and left as it is", async () => {

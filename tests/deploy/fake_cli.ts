@@ -7,6 +7,8 @@ export interface FakeProject {
   migrations?: { local: string; remote: string }[];
   /** Undefined: the table is not there. */
   keys?: { key_alias: string; env_var_name: string }[];
+  /** Sums of the migrations' texts; undefined: it has had none. */
+  sums?: { version: string; sum: string | null }[];
   /** First two words of a command, to the failure it meets: an error as the CLI prints it, or any text. */
   failures?: Record<string, { code: string; message: string; suggestion?: string } | string>;
 }
@@ -35,7 +37,7 @@ export function fakeCli(project: FakeProject = {}): FakeCli {
     stdout: typeof error === "string" ? error : JSON.stringify({ _tag: "Error", error }),
     stderr: "",
   });
-  const answer = (command: string): Finished => {
+  const answer = (command: string, args: string[]): Finished => {
     const failure = project.failures?.[command];
     if (failure !== undefined) return failed(failure);
     switch (command) {
@@ -49,6 +51,14 @@ export function fakeCli(project: FakeProject = {}): FakeCli {
       case "migration list":
         return ok({ migrations: project.migrations ?? [], message: "Migrations listed", target });
       case "db query":
+        if (args.some((arg) => arg.includes("schema_migrations"))) {
+          return project.sums === undefined
+            ? failed({
+              code: "DbQueryExecError",
+              message: 'error: relation "supabase_migrations.schema_migrations" does not exist',
+            })
+            : ok(project.sums);
+        }
         return project.keys === undefined
           ? failed({
             code: "DbQueryExecError",
@@ -65,7 +75,7 @@ export function fakeCli(project: FakeProject = {}): FakeCli {
     changes: () => calls.filter((args) => CHANGES.includes(words(args))),
     run: (args, options) => {
       calls.push(args);
-      const finished = answer(words(args));
+      const finished = answer(words(args), args);
       finished.stdout.split("\n").forEach((line) => options?.onLine?.(line));
       return Promise.resolve(finished);
     },

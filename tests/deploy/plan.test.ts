@@ -3,6 +3,7 @@ import { deploy } from "../../cli/deploy.ts";
 import { describePlan, makePlan } from "../../cli/deploy/plan.ts";
 import { targetOf } from "../../cli/deploy/project.ts";
 import { blotter } from "../../cli/deploy/supabase_cli.ts";
+import { sumOf } from "../../local/migration_sums.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
 import { type FakeCli, fakeCli, type FakeProject } from "./fake_cli.ts";
 
@@ -223,6 +224,23 @@ describe("what is wrong is said before anything is changed", () => {
     expect(refused).toContain("drop schema eve cascade");
     expect(cli.changes()).toEqual([]);
   });
+
+  test.each([["--yes"], ["--yes", "--functions-only"]])(
+    "a database that was made with another text of a migration (%s)",
+    async (...args) => {
+      // The file is empty: white space and semicolons alone make no other text.
+      const sums = [{ version: "20260101000000", sum: await sumOf(";\n") }, {
+        version: "20260102000000",
+        sum: await sumOf("select 1"),
+      }];
+      const { cli, refused } = await deployTo({ ...PARTLY, sums }, args);
+      expect(refused).toMatch(/another text of 20260102000000_second\.sql than this checkout has/);
+      expect(refused).toContain("between '20260101000000' and '20260102000000'");
+      expect(cli.changes()).toEqual([]);
+      const same = [sums[0]!, { version: "20260102000000", sum: null }];
+      expect((await deployTo({ ...PARTLY, sums: same }, args)).refused).toBeUndefined();
+    },
+  );
 
   test("a function without its section in the configuration", async () => {
     await Deno.mkdir(`${root}/supabase/functions/forgotten`);

@@ -11,6 +11,7 @@ import {
   type Migration,
   migrationNamed,
   readHistory,
+  refuseChanged,
   refuseForeign,
   waysDown,
 } from "../db/history.ts";
@@ -148,6 +149,7 @@ async function upgrade(around: CommandDependencies, to?: string): Promise<Outcom
   return await withDatabase(url, async (sql) => {
     const before = await readHistory(sql, CHECKOUT);
     refuseForeign(before);
+    await refuseChanged(sql, CHECKOUT, before);
     const last = to === undefined ? undefined : migrationNamed(before, to);
     const next = last && before.migrations.find(({ version }) => version > last.version);
     const done = before.migrations.filter((one) =>

@@ -1,5 +1,6 @@
 /** The history of migrations that the Supabase CLI keeps in a database, held against those of the checkout. */
 import type postgres from "postgres";
+import { type AppliedSum, changedMigrations, fewOf, SUMS_QUERY } from "../../../local/migration_sums.ts";
 import { unreleasedMigrations } from "../../../local/unreleased_migrations.ts";
 import { CliFailure } from "../failure.ts";
 
@@ -70,6 +71,22 @@ export function refuseForeign({ unknown }: History): void {
 - If they come from a newer version of the gateway: update this checkout.
 - If they are another project's, in the same database: \`npx supabase migration fetch\` writes them into supabase/migrations, and then this works.
 Nothing was changed.`,
+  );
+}
+
+/** @throws CliFailure if the database was made with another text of a migration than this checkout has */
+export async function refuseChanged(sql: postgres.Sql, root: string, history: History): Promise<void> {
+  if (!history.migrations.some(({ applied }) => applied)) return;
+  const files = migrationsOf(root).map(({ version, name }) => {
+    const file = `${version}_${name}.sql`;
+    return { version, file, path: `${migrationsFolder(root)}/${file}` };
+  });
+  const changed = await changedMigrations(files, await sql.unsafe<AppliedSum[]>(SUMS_QUERY));
+  if (changed.length === 0) return;
+  throw new CliFailure(
+    `The database was made with another text of ${
+      fewOf(changed)
+    } than this checkout has. Use the checkout that made it, or a new database. Nothing was changed.`,
   );
 }
 

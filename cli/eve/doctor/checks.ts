@@ -1,4 +1,5 @@
 /** The doctor's judgement: facts to green, yellow and red, each with what to do. Pure, so that every red has its test. */
+import { fewOf } from "../../../local/migration_sums.ts";
 import { unreleasedMigrations } from "../../../local/unreleased_migrations.ts";
 import type { KeyState, ProjectFacts } from "../../../shared/database/reading.ts";
 import { secretSourceOf } from "../../../shared/contract/secret_source.ts";
@@ -38,7 +39,7 @@ export function judge(facts: Facts): Check[] {
   const checks = [reach(facts), folder(facts)].filter((check) => check !== null);
   if (project === null) return checks;
   checks.push(
-    migrations(project, facts.migrations),
+    migrations(project, facts),
     clock(facts),
     functionClock(facts.functions),
     ...facts.functions.map(answering),
@@ -148,7 +149,10 @@ function upstream({ keys, keysChecked }: Facts): Check | null {
   );
 }
 
-function migrations({ migrations: applied, server_version }: ProjectFacts, wanted: readonly string[]): Check {
+function migrations(
+  { migrations: applied, migration_sums: sums, server_version }: ProjectFacts,
+  { migrations: wanted, migrationSums }: Facts,
+): Check {
   const name = "migrations";
   if (applied === null) {
     return yellow(
@@ -163,6 +167,14 @@ function migrations({ migrations: applied, server_version }: ProjectFacts, wante
       name,
       "this database was made by an edition of the gateway from before its first release, which cannot be brought up to date",
       "locally: npm run reset, and npm start. A hosted project: npm run deploy says how.",
+    );
+  }
+  const changed = wanted.filter((version) => sums[version] && sums[version] !== migrationSums[version]);
+  if (changed.length > 0) {
+    return red(
+      name,
+      `this database was made with another text of ${fewOf(changed)} than this checkout has`,
+      "use the checkout that made it; or begin again: locally npm run reset, and npm start. A hosted project: npm run deploy says how.",
     );
   }
   const missing = wanted.filter((version) => !applied.includes(version));

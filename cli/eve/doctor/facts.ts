@@ -1,6 +1,7 @@
 /** What the doctor looks at, before anything is judged. Everything is asked side by side; what fails is a fact too. */
 import { statfs } from "node:fs/promises";
 import { functionsIn, migrationsIn } from "../../deploy/checkout.ts";
+import { sumOf } from "../../../local/migration_sums.ts";
 import { CHECKOUT } from "../../../local/paths.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { StorageStats } from "../../../shared/database/media.ts";
@@ -54,6 +55,8 @@ export interface Facts {
   roundTripMs: number | null;
   /** Of this checkout. */
   migrations: string[];
+  /** Of their texts, by version. */
+  migrationSums: Record<string, string>;
   functions: FunctionFacts[];
   keys: KeyState[];
   /** Limits for files, with what the variables of the environment said when the function api ran last; none where that does not answer. */
@@ -93,7 +96,15 @@ export async function collectFacts(
   { testCall, model }: FactOptions,
   { progress, now, signal }: Pick<CommandDependencies, "progress" | "now" | "signal">,
 ): Promise<Facts> {
-  const migrations = [...(await migrationsIn(CHECKOUT)).keys()].sort();
+  const wanted = await migrationsIn(CHECKOUT);
+  const migrations = [...wanted.keys()].sort();
+  const migrationSums = Object.fromEntries(
+    await Promise.all(
+      [...wanted].map(async ([version, file]) =>
+        [version, await sumOf(await Deno.readTextFile(`${CHECKOUT}/supabase/migrations/${file}`))] as const
+      ),
+    ),
+  );
   const names = await functionsIn(CHECKOUT);
   const nothing = {
     url: connection.url,
@@ -103,6 +114,7 @@ export async function collectFacts(
     clockAheadMs: null,
     roundTripMs: null,
     migrations,
+    migrationSums,
     functions: [],
     keys: [],
     fileLimits: [],

@@ -75,6 +75,7 @@ const project: ProjectFacts = {
   now: NOW,
   server_version: "17.6",
   migrations: ["20261122000100", "20261122000200"],
+  migration_sums: { "20261122000100": "a1", "20261122000200": null, "20261130000000": "c3" },
   extensions: ["pg_cron", "pg_net", "supabase_vault"].map((name) => ({
     name,
     installed: "1.0",
@@ -102,6 +103,7 @@ const HEALTHY: Facts = {
   clockAheadMs: 40,
   roundTripMs: 90,
   migrations: ["20261122000100", "20261122000200"],
+  migrationSums: { "20261122000100": "a1", "20261122000200": "b2" },
   functions: ["issue-kaggle-token", "llm-invoke", "maintenance"].map((name) => ({
     name,
     state: "answers",
@@ -258,6 +260,13 @@ const REDS: [string, Partial<Facts>, string, RegExp, RegExp][] = [
     of({ migrations: ["20261121000100", "20261121001900"] }),
     "migrations",
     /made by an edition of the gateway from before its first release/,
+    /npm run reset/,
+  ],
+  [
+    "the database was made with another text of a migration",
+    of({ migration_sums: { "20261122000100": "a1", "20261122000200": "x" } }),
+    "migrations",
+    /made with another text of 20261122000200 than this checkout has/,
     /npm run reset/,
   ],
   [
