@@ -115,8 +115,6 @@ async function measured(url: string) {
     // Of any time, whose edges are no whole days.
     usage_by_consumer_from_to: () =>
       reading.usage({ by: ["consumer"], since: ago(6.6), until: ago(0.6), top }),
-    usage_by_consumer_model_and_key: () =>
-      reading.usage({ by: ["consumer", "model", "key"], since: week, atMost: 10_000 }),
     usage_parts: () => reading.usageParts({ since: week }),
     roll_up: () => reading.rollUp(500),
   };

@@ -10,8 +10,8 @@ const text = z.string().trim().min(1).max(200);
 const share = z.number().min(0).max(0.9).optional();
 const limit = z.number().int().min(0).max(2_147_483_647).nullish();
 
-/** Usage is shown in well under a second; what could not be summed by then is with the next look, and `complete_until` says so. */
-const ROLLUP_TIME_LIMIT_MS = 500;
+/** What could not be summed by then is in the next answer, and `complete_until` says so. Mostly there are some minutes to sum. */
+const ROLLUP_TIME_LIMIT_MS = 1_500;
 
 /** Less than a page waits; what is left of the work is done by the next run. */
 const RUN_TIME_LIMIT_MS = 20_000;
