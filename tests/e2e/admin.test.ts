@@ -322,35 +322,39 @@ describe("what the pages read and do", () => {
     });
   });
 
-  test.each([true, false])("a call out of the playground ends when its reader goes, streamed: %s", async (stream) => {
-    const model = "gemini-2.5-flash";
-    const control = (method: string, body?: unknown) =>
-      fetch(`${stack.emulatorUrl}/__control/faults`, {
-        method,
-        ...(body !== undefined && { body: JSON.stringify(body) }),
-      }).then((answer) => answer.body?.cancel());
-    await control("POST", [{ kind: "hang", match: { model }, times: null }]);
-    const request_id = `stopped-${stream}`;
-    const state = async () => [
-      ...await sql`select state from eve.requests where request_id = ${request_id}`,
-      ...await sql`select 'running' as state from eve.inflight where request_id = ${request_id}`,
-    ].map(({ state }) => state).join();
-    const controller = new AbortController();
-    try {
-      const asking = fetch(`${stack.url}/functions/v1/admin/invoke`, {
-        method: "POST",
-        headers: { apikey: stack.keys.publishable, authorization: `Bearer ${ann}` },
-        body: JSON.stringify({ model, prompt: "Hello", stream, request_id }),
-        signal: controller.signal,
-      }).then((answer) => answer.text()).catch(() => "");
-      await expect.poll(state).toBe("running");
-      controller.abort();
-      await asking;
-      await expect.poll(state, { timeout: 20_000 }).toBe("cancelled");
-    } finally {
-      await control("DELETE");
-    }
-  });
+  test.each([true, false])(
+    "a call out of the playground ends when its reader goes, streamed: %s",
+    async (stream) => {
+      const model = "gemini-2.5-flash";
+      const control = (method: string, body?: unknown) =>
+        fetch(`${stack.emulatorUrl}/__control/faults`, {
+          method,
+          ...(body !== undefined && { body: JSON.stringify(body) }),
+        }).then((answer) => answer.body?.cancel());
+      await control("POST", [{ kind: "hang", match: { model }, times: null }]);
+      const request_id = `stopped-${stream}`;
+      const state = async () =>
+        [
+          ...await sql`select state from eve.requests where request_id = ${request_id}`,
+          ...await sql`select 'running' as state from eve.inflight where request_id = ${request_id}`,
+        ].map(({ state }) => state).join();
+      const controller = new AbortController();
+      try {
+        const asking = fetch(`${stack.url}/functions/v1/admin/invoke`, {
+          method: "POST",
+          headers: { apikey: stack.keys.publishable, authorization: `Bearer ${ann}` },
+          body: JSON.stringify({ model, prompt: "Hello", stream, request_id }),
+          signal: controller.signal,
+        }).then((answer) => answer.text()).catch(() => "");
+        await expect.poll(state).toBe("running");
+        controller.abort();
+        await asking;
+        await expect.poll(state, { timeout: 20_000 }).toBe("cancelled");
+      } finally {
+        await control("DELETE");
+      }
+    },
+  );
 
   test("what somebody else has changed meanwhile is not switched, kept or cleared by whoever saw it before", async () => {
     const stale = { status: 409, error: { code: "changed_meanwhile" } };
