@@ -12,7 +12,7 @@ import {
   useComputedColorScheme,
   useMantineColorScheme,
 } from "@mantine/core";
-import { useDisclosure, useHotkeys, useNetwork } from "@mantine/hooks";
+import { useDisclosure, useHotkeys, useNetwork, useReducedMotion } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import {
   Bell,
@@ -63,6 +63,9 @@ const PAGES = [
   { path: "/playground", name: "playground", icon: FlaskConical },
 ] as const;
 
+/** The menu of a phone comes and goes. */
+const SLIDE_MS = 200;
+
 const ICON = { size: 18, "aria-hidden": true } as const;
 
 export function Shell({ me, children }: { me: Me; children: ReactNode }) {
@@ -71,6 +74,8 @@ export function Shell({ me, children }: { me: Me; children: ReactNode }) {
   const [finding, { open: find, close: endFinding }] = useDisclosure();
   // In fields too: that is where a person is with an id in hand.
   useHotkeys([["mod+K", find]], [], true);
+  // The frame of the page moves where its library's other parts would stand still.
+  const isCalm = useReducedMotion(undefined, { getInitialValueInEffect: false });
   const [location] = useLocation();
   const main = useRef<HTMLElement>(null);
   const page = location.split("/")[1];
@@ -79,6 +84,7 @@ export function Shell({ me, children }: { me: Me; children: ReactNode }) {
       header={{ height: 56 }}
       navbar={{ width: 220, breakpoint: "sm", collapsed: { mobile: !opened } }}
       padding="md"
+      transitionDuration={isCalm ? 0 : SLIDE_MS}
     >
       <a
         className="skip-link"

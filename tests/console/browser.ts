@@ -70,9 +70,11 @@ export async function accessibilityProblems(
 ): Promise<string[]> {
   if (!await page.evaluate("'axe' in window")) await page.evaluate(axe.source);
   // On its way from one colour to another a text is hard to read.
-  await page.evaluate(`Promise.allSettled(
-    document.getAnimations().filter(({ effect }) => effect.getComputedTiming().endTime < Infinity).map(({ finished }) => finished)
-  )`);
+  await page.locator(`html[data-mantine-color-scheme="${scheme}"]`).waitFor();
+  await page.evaluate(`new Promise(requestAnimationFrame).then(() => Promise.allSettled(
+    document.getAnimations().filter(({ effect }) => effect.getComputedTiming().endTime < Infinity)
+      .map(({ finished }) => finished)
+  ))`);
   const options = {
     runOnly: { type: scheme === "dark" ? "rule" : "tag", values: RULES[scheme] },
     resultTypes: ["violations"],

@@ -31,6 +31,7 @@ const PAGES = [
 ];
 /** More than two projects of five a minute take of one model, so that there is a refusal to see. */
 const CALLS = 12;
+const SHOWN_REQUEST = "which-walls";
 /** Charts and lists settle. */
 const SETTLE_MS = 1_500;
 
@@ -83,6 +84,18 @@ async function live(stack: Stack): Promise<void> {
     database.json([{ ...job, run_at, body: { path: "/", body: {} } }])
   })`;
   await database`select public.eve_graph_deliver()`;
+  // The owner has allowed that what is asked with the project's key is kept.
+  await database`update eve.consumers set capture = true where kind = 'project'`;
+  await call("llm-invoke", {
+    model: "gemma-4-31b-it",
+    system: "You are a structural engineer. Be brief.",
+    messages: [
+      { role: "user", content: "Which walls of a flat bear?" },
+      { role: "assistant", content: "The outer ones, and those **below beams**." },
+      { role: "user", content: "And that of the bathroom?" },
+    ],
+    request_id: SHOWN_REQUEST,
+  });
   await database`update public.provider_configs set model = 'gemini-2.0-flash' where stage_type = 'POEM'`;
   await database.end();
   await call("admin/providers/refresh", { stage_type: "POEM" });
@@ -128,10 +141,15 @@ async function run(): Promise<void> {
       await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name }).click();
       await page.getByRole("heading", { level: 1, name }).waitFor();
       if (name === "Playground") await ask(page);
+      if (name === "Vision") await page.getByRole("main").locator("img").first().waitFor();
+      if (name === "Graph") {
+        await page.getByRole("main").getByRole("link").first().click();
+        await page.locator(".graph-drawing canvas").first().waitFor();
+      }
       await picture(page, name);
     }
     await page.getByRole("link", { name: "Requests" }).click();
-    await page.getByRole("button", { name: /^Open request/ }).first().click();
+    await page.getByRole("button", { name: `Open request ${SHOWN_REQUEST}` }).click();
     await picture(page, "request");
     await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
     await page.emulateMedia({ colorScheme: "dark" });

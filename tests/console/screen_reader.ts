@@ -67,7 +67,7 @@ export async function openScreenReader(page: Page): Promise<CDPSession> {
 
 /**
  * The parts below the last node of the role, each once, in the order in which they are read: role, name, description and states.
- * Figures are `N`.
+ * Figures are `N`, names of models `MODEL`, those of quota projects `PROJECT`.
  */
 export async function partsRead(session: CDPSession, role: "main" | "dialog" | "banner"): Promise<string[]> {
   const { nodes } = await session.send("Accessibility.getFullAXTree") as unknown as { nodes: AxNode[] };
@@ -88,12 +88,19 @@ export async function partsRead(session: CDPSession, role: "main" | "dialog" | "
 
 function lineOf({ role, name, description, properties = [] }: AxNode): string {
   const text = (value: string | undefined) =>
-    value ? ` ${JSON.stringify(value.replaceAll(/\d+(?:[.,:\u202f\u00a0]\d+)*/g, "N").slice(0, 160))}` : "";
+    value
+      ? ` ${
+        JSON.stringify(
+          value.replaceAll(/\bgem(?:ini|ma)-[\w.-]+/g, "MODEL").replaceAll(/\bdemo-(?:one|two)\b/g, "PROJECT")
+            .replaceAll(/\d+(?:[.,:\u202f\u00a0]\d+)*/g, "N").slice(0, 160),
+        )
+      }`
+      : "";
+  // A dialog is described by all that is in it, which is told anyway.
+  const about = role?.value === "dialog" ? undefined : description?.value;
   const states = properties.filter(({ name, value }) =>
     STATES.includes(name) && !USUAL.has(value.value as false)
   )
     .map(({ name, value }) => value.value === true ? ` ${name}` : ` ${name}=${value.value}`);
-  return `${role?.value}${text(name?.value)}${
-    description?.value ? ` (${text(description.value).trim()})` : ""
-  }${states.join("")}`;
+  return `${role?.value}${text(name?.value)}${about ? ` (${text(about).trim()})` : ""}${states.join("")}`;
 }
