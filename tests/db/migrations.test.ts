@@ -45,7 +45,7 @@ test("the CLI goes on where the local stack left off", async () => {
   expect(listed).toContain("20261122000100");
 });
 
-test("the sums of what was applied are those of the files, whoever applied them, and doctor's are the same", async () => {
+test("the sums of what was applied are those of the files, those who applied them, and doctor's are the same", async () => {
   for (const { sql } of [applied, pushed]) {
     const sums = await sql.unsafe(SUMS_QUERY);
     expect(sums.length).toBeGreaterThan(100);
