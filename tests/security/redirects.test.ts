@@ -8,10 +8,10 @@ import { callFunction } from "../../cli/eve/function_call.ts";
 import { workerCall } from "../../shared/calls/worker_call.ts";
 import type { Prompt } from "../../shared/contract/content.ts";
 import { identifyAdministrator } from "../../shared/identity/administrator.ts";
-import type { AlertMessage } from "../../shared/database/alerts.ts";
+import type { AlertMessage } from "../../shared/database/maintenance/alerts.ts";
 import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
-import { telegramChannel } from "../../shared/maintenance/telegram_channel.ts";
-import { webhookChannel } from "../../shared/maintenance/webhook_channel.ts";
+import { telegramChannel } from "../../shared/maintenance/alerts/telegram_channel.ts";
+import { webhookChannel } from "../../shared/maintenance/alerts/webhook_channel.ts";
 import { type ProviderName, providerRegistry } from "../../shared/providers/registry.ts";
 import { type FakeServer, serveFake } from "../fakes/fake_api.ts";
 
