@@ -14,8 +14,8 @@
  *            Goal: 98.5 % of the starts that batch may have, in each.
  */
 import postgres from "postgres";
-import { createJobLeases } from "../shared/database/job_leases.ts";
-import { createJobQueue } from "../shared/database/job_queue.ts";
+import { createJobLeases } from "../shared/database/jobs/job_leases.ts";
+import { createJobQueue } from "../shared/database/jobs/job_queue.ts";
 import { directTransport } from "../shared/database/transport/direct_transport.ts";
 import { runWorker } from "../shared/jobs/worker.ts";
 import { systemClock as clock } from "../shared/runtime/clock.ts";

@@ -4,11 +4,11 @@
  * then what it has not sent.
  */
 import { safeForTerminal } from "./eve/terminal.ts";
-import { filesAreInS3 } from "../shared/database/media_stores.ts";
+import { filesAreInS3 } from "../shared/database/media/media_stores.ts";
 import { rpcTransport } from "../shared/database/transport/rpc_transport.ts";
 import { readStorageSettings } from "../shared/media/settings.ts";
 import { GatewayError } from "../shared/contract/gateway_error.ts";
-import { networkOf } from "../shared/http/runtime_network.ts";
+import { networkOf } from "../shared/http/outgoing/runtime_network.ts";
 import { openWorker } from "../shared/jobs/open_worker.ts";
 import { systemClock as clock } from "../shared/runtime/clock.ts";
 import { createLog } from "../shared/runtime/log.ts";

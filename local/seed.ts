@@ -5,7 +5,7 @@
 import postgres from "postgres";
 import { useChangedSecrets } from "../shared/gateway/changed_secrets.ts";
 import { environmentSecrets } from "../shared/runtime/secrets.ts";
-import { createKeySecrets } from "../shared/database/key_secrets.ts";
+import { createKeySecrets } from "../shared/database/maintenance/key_secrets.ts";
 import { SEEDED_OFF, SEEDED_ON } from "./seeded_notes.ts";
 
 export interface SeedKey {

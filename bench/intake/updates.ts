@@ -4,7 +4,7 @@
  * updates there. Goal of both: 0.5.
  */
 import postgres from "postgres";
-import { createTelegramRows } from "../../shared/database/telegram.ts";
+import { createTelegramRows } from "../../shared/database/posts/telegram.ts";
 import { directTransport } from "../../shared/database/transport/direct_transport.ts";
 import { createFunction } from "../../shared/http/function_shell.ts";
 import { jsonResponse } from "../../shared/http/json_response.ts";

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
-import { JOB_STATES } from "../database/jobs.ts";
+import { JOB_STATES } from "../database/jobs/jobs.ts";
 import { route } from "./route.ts";
 
 /** A query has texts alone. */

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { CANONICAL_RULES, canonicalUrl, domainOf } from "../crawl/canonical_url.ts";
-import { CRAWL_MODES, crawlPage, PAGE_STATES } from "../database/crawl.ts";
+import { CRAWL_MODES, crawlPage, PAGE_STATES } from "../database/posts/crawl.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { sha256Of } from "../runtime/sha256.ts";
 import { credentialsOf, passedOn } from "./model_call.ts";

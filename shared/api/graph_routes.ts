@@ -8,7 +8,7 @@ import {
   neighbours,
   NODE_KINDS,
   relatedPosts,
-} from "../database/graph.ts";
+} from "../database/posts/graph.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { type ApiRoute, apiRoute, tenantId } from "./route.ts";
 

@@ -7,19 +7,19 @@ import {
   type MediaLinks,
   type MediaObject,
   mediaObject,
-} from "../database/media.ts";
+} from "../database/media/media.ts";
 import { answerHeaders } from "../http/answer_headers.ts";
 import { BODY_TIMEOUT_MS, readBody } from "../http/body.ts";
 import { CORS_HEADERS } from "../http/cors.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { deleteObjects } from "../media/delete.ts";
-import { announceUpload, giveUpUpload, verifyUpload } from "../media/direct_upload.ts";
+import { announceUpload, giveUpUpload, verifyUpload } from "../media/upload/direct_upload.ts";
 import { sha256Of } from "../media/hash.ts";
-import { proveObject } from "../media/prove.ts";
+import { proveObject } from "../media/upload/prove.ts";
 import type { PresignedRequest } from "../media/object_store.ts";
 import { addressOf, REDIRECT_SECONDS } from "../media/read.ts";
 import type { AddressTerms } from "../media/signed_address.ts";
-import { uploadFile, type VisionSource } from "../media/upload.ts";
+import { uploadFile, type VisionSource } from "../media/upload/upload.ts";
 import { type ApiContext, type ApiRoute, apiRoute, MAX_METADATA_BYTES, metadata, tenantId } from "./route.ts";
 import { readFile } from "./upload_body.ts";
 

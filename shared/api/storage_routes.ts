@@ -7,7 +7,7 @@ import {
   storageQuota,
   storageStats,
   storageUsage,
-} from "../database/media.ts";
+} from "../database/media/media.ts";
 import { jsonResponse } from "../http/json_response.ts";
 import { cleanUp, cleanupReport, CLEANUPS } from "../media/cleanup.ts";
 import { healthOf, storageHealth } from "../media/health.ts";

@@ -11,7 +11,7 @@ import {
 } from "../database/vision.ts";
 import { textOfBytes } from "../endpoints/validated.ts";
 import { jsonResponse } from "../http/json_response.ts";
-import { uploadFile } from "../media/upload.ts";
+import { uploadFile } from "../media/upload/upload.ts";
 import { USUAL_POLICY, visionPolicy } from "../vision/policy.ts";
 import { type ApiContext, type ApiRoute, apiRoute, metadata, tenantId } from "./route.ts";
 

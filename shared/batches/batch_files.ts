@@ -1,5 +1,5 @@
-import type { Batches, BatchFile, BatchInput } from "../database/batches.ts";
-import type { JobCaller } from "../database/jobs.ts";
+import type { Batches, BatchFile, BatchInput } from "../database/jobs/batches.ts";
+import type { JobCaller } from "../database/jobs/jobs.ts";
 import type { Media } from "../media/storage.ts";
 import { checkedType } from "../media/file_type.ts";
 import { streamOf } from "../http/stream_of.ts";

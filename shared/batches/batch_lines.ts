@@ -1,5 +1,5 @@
 import { isObject } from "../contract/is_object.ts";
-import type { BatchError } from "../database/batches.ts";
+import type { BatchError } from "../database/jobs/batches.ts";
 
 /** As many lines as a batch may have. */
 export const MAX_LINES = 50_000;

@@ -1,5 +1,5 @@
-import type { Batch, BatchApi, Batches } from "../database/batches.ts";
-import type { JobCaller } from "../database/jobs.ts";
+import type { Batch, BatchApi, Batches } from "../database/jobs/batches.ts";
+import type { JobCaller } from "../database/jobs/jobs.ts";
 
 /**
  * Cancels a batch step by step, so that nobody who claims jobs waits long. Anyone who leaves meanwhile has cancelled it all the same: asking

@@ -1,5 +1,5 @@
-import type { Batches, BatchFile } from "../database/batches.ts";
-import type { JobCaller } from "../database/jobs.ts";
+import type { Batches, BatchFile } from "../database/jobs/batches.ts";
+import type { JobCaller } from "../database/jobs/jobs.ts";
 import { streamOfTexts } from "../http/stream_of.ts";
 import type { BatchFiles } from "./batch_files.ts";
 

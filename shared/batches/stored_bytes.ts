@@ -3,7 +3,7 @@ import { deleteObjects } from "../media/delete.ts";
 import { sha256Of } from "../media/hash.ts";
 import { openObject } from "../media/read.ts";
 import type { Media } from "../media/storage.ts";
-import { uploadFile } from "../media/upload.ts";
+import { uploadFile } from "../media/upload/upload.ts";
 
 /** What uses the media objects of a file, the parts of one that is being sent as well. */
 const REFERENCE = "batch_file";

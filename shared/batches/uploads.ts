@@ -1,7 +1,7 @@
 import { GatewayError } from "../contract/gateway_error.ts";
-import type { Batches, BatchFile } from "../database/batches.ts";
-import type { JobCaller } from "../database/jobs.ts";
-import type { Upload, UploadPart, UploadRows } from "../database/uploads.ts";
+import type { Batches, BatchFile } from "../database/jobs/batches.ts";
+import type { JobCaller } from "../database/jobs/jobs.ts";
+import type { Upload, UploadPart, UploadRows } from "../database/jobs/uploads.ts";
 import { md5Stream } from "../media/hash.ts";
 import { checkedType } from "../media/file_type.ts";
 import type { Media } from "../media/storage.ts";

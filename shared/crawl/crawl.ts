@@ -1,8 +1,8 @@
 import { GatewayError } from "../contract/gateway_error.ts";
-import type { CrawlBooks, CrawlMode } from "../database/crawl.ts";
-import { PublicFetchError } from "../http/public_target.ts";
+import type { CrawlBooks, CrawlMode } from "../database/posts/crawl.ts";
+import { PublicFetchError } from "../http/outgoing/public_target.ts";
 import type { Media } from "../media/storage.ts";
-import { uploadFile } from "../media/upload.ts";
+import { uploadFile } from "../media/upload/upload.ts";
 import { retryAfterMs } from "../runtime/retry_after.ts";
 import { sha256Of } from "../runtime/sha256.ts";
 import { type Article, readPage } from "./article.ts";

@@ -1,6 +1,6 @@
 import { brotliDecompressSync, gunzipSync, inflateSync } from "node:zlib";
-import { type Connect, pinnedRequest } from "../http/pinned_request.ts";
-import { judgeTarget, PublicFetchError, type TargetRules } from "../http/public_target.ts";
+import { type Connect, pinnedRequest } from "../http/outgoing/pinned_request.ts";
+import { judgeTarget, PublicFetchError, type TargetRules } from "../http/outgoing/public_target.ts";
 import { type Clock, setTimer } from "../runtime/clock.ts";
 import { joinBytes } from "../runtime/join_bytes.ts";
 

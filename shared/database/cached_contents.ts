@@ -1,6 +1,6 @@
 import * as z from "zod";
 import type { CachedContent, CachedContentPage } from "../contract/cached_content.ts";
-import { asCaller, type JobCaller } from "./jobs.ts";
+import { asCaller, type JobCaller } from "./jobs/jobs.ts";
 import { callUnlessRefused } from "./refused.ts";
 import type { Transport } from "./transport/transport.ts";
 

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import type { Actor } from "../contract/actor.ts";
-import { type ObjectToDelete, objectToDelete } from "./media.ts";
+import { type ObjectToDelete, objectToDelete } from "./media/media.ts";
 import { callUnlessRefused } from "./refused.ts";
 import type { Transport } from "./transport/transport.ts";
 

@@ -2,7 +2,7 @@ import * as z from "zod";
 import type { Actor } from "../contract/actor.ts";
 import type { VisionEstimate } from "../contract/request.ts";
 import { visionArguments } from "./admission/reserve.ts";
-import { mediaObject } from "./media.ts";
+import { mediaObject } from "./media/media.ts";
 import { callUnlessRefused } from "./refused.ts";
 import { storable } from "./storable.ts";
 import type { Transport } from "./transport/transport.ts";

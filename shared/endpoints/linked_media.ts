@@ -1,9 +1,9 @@
 import type { Clock } from "../runtime/clock.ts";
 import type { InlineData } from "../contract/content.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
-import type { Connect } from "../http/pinned_request.ts";
-import { fetchPublic } from "../http/public_fetch.ts";
-import { PublicFetchError } from "../http/public_target.ts";
+import type { Connect } from "../http/outgoing/pinned_request.ts";
+import { fetchPublic } from "../http/outgoing/public_fetch.ts";
+import { PublicFetchError } from "../http/outgoing/public_target.ts";
 import { toBase64 } from "../runtime/base64.ts";
 import type { RequestContext } from "./endpoint.ts";
 import { invalidRequest } from "./validated.ts";

@@ -1,5 +1,5 @@
 import type { BatchFiles } from "../batches/batch_files.ts";
-import type { Batches, BatchFile } from "../database/batches.ts";
+import type { Batches, BatchFile } from "../database/jobs/batches.ts";
 import { toBase64 } from "../runtime/base64.ts";
 import type { RequestContext } from "./endpoint.ts";
 import { invalidRequest } from "./validated.ts";

@@ -1,11 +1,11 @@
 import type { ReadVariable } from "../runtime/settings.ts";
 import { asGatewayError } from "../contract/gateway_error.ts";
-import type { Network } from "../http/public_post.ts";
+import type { Network } from "../http/outgoing/public_post.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { ADMIN_SECRET_VARIABLE, createKeyEncryption } from "../secrets/key_encryption.ts";
 import type { DeliveryHandler } from "./deliver.ts";
 import { webhookHandler } from "./webhooks/deliver_webhook.ts";
-import { namedHosts } from "../http/public_target.ts";
+import { namedHosts } from "../http/outgoing/public_target.ts";
 import { WEBHOOK_HOSTS_VARIABLE } from "./webhooks/register.ts";
 
 export interface OpenHandlers {

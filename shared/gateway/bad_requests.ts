@@ -1,7 +1,7 @@
 import type { Clock } from "../runtime/clock.ts";
 import type { NoteError } from "../contract/note_error.ts";
 import type { Log } from "../runtime/log.ts";
-import type { BadRequestCount, CountBadRequests } from "../database/bad_requests.ts";
+import type { BadRequestCount, CountBadRequests } from "../database/maintenance/bad_requests.ts";
 import type { Background } from "../runtime/background.ts";
 
 /** Refusals within this time are counted with one call of the database. */

@@ -1,7 +1,7 @@
 import type { Clock } from "../runtime/clock.ts";
 import { asGatewayError } from "../contract/gateway_error.ts";
 import type { Log } from "../runtime/log.ts";
-import type { KeySecrets } from "../database/key_secrets.ts";
+import type { KeySecrets } from "../database/maintenance/key_secrets.ts";
 import type { Ledger } from "../database/admission/ledger.ts";
 import { secretHash } from "../secrets/key_facts.ts";
 import type { ResolveSecret } from "../runtime/secrets.ts";

@@ -1,6 +1,6 @@
 import type { Caller } from "../contract/caller.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
-import type { JobFile, JobRow, Jobs } from "../database/jobs.ts";
+import type { JobFile, JobRow, Jobs } from "../database/jobs/jobs.ts";
 import type { Duplicate } from "../database/admission/reserve.ts";
 import {
   type JobProgress,

@@ -1,5 +1,11 @@
 /** Keeps a copy of the graph in Neo4j up: what was changed since, and all of it once at first and when asked for. */
-import { EDGE_KINDS, NODE_KINDS, type SinkBooks, type SinkWork, type Standing } from "../database/graph.ts";
+import {
+  EDGE_KINDS,
+  NODE_KINDS,
+  type SinkBooks,
+  type SinkWork,
+  type Standing,
+} from "../database/posts/graph.ts";
 import { Neo4jError, type RunStatement } from "./neo4j.ts";
 
 /** Grows when SCHEMA changes. */

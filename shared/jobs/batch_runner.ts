@@ -7,7 +7,7 @@ import { openaiLines } from "../batches/openai_lines.ts";
 import type { ErrorCode } from "../contract/errors.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import type { ResolveTarget } from "../contract/target.ts";
-import type { BatchError, Batches, BatchLine } from "../database/batches.ts";
+import type { BatchError, Batches, BatchLine } from "../database/jobs/batches.ts";
 import { bytesInTable, type JobMedia, MAX_BODY_IN_TABLE_BYTES } from "../media/job_media.ts";
 import { uuidOf } from "../runtime/uuid_of.ts";
 import { targetOf } from "../stages/stage_name.ts";

@@ -1,8 +1,8 @@
 import type { Caller } from "../contract/caller.ts";
 import type { ErrorCode } from "../contract/errors.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
-import { type CallBody, callBody, type CallResult } from "../database/job_queue.ts";
-import type { ClaimedJob } from "../database/job_leases.ts";
+import { type CallBody, callBody, type CallResult } from "../database/jobs/job_queue.ts";
+import type { ClaimedJob } from "../database/jobs/job_leases.ts";
 import { createRouter, type RouterDependencies } from "../endpoints/router.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";

@@ -2,7 +2,7 @@ import * as z from "zod";
 import { CANONICAL_RULES } from "../crawl/canonical_url.ts";
 import { crawl, type CrawlDependencies, type PageToFetch, unkeptPage } from "../crawl/crawl.ts";
 import { linksOf } from "../crawl/links.ts";
-import { CRAWL_MODES } from "../database/crawl.ts";
+import { CRAWL_MODES } from "../database/posts/crawl.ts";
 import type { JobRunner } from "./job_runner.ts";
 
 /** No other job fetches the same page for so long: more than one run takes. */

@@ -1,5 +1,5 @@
 import type { Caller } from "../contract/caller.ts";
-import type { ClaimedJob } from "../database/job_leases.ts";
+import type { ClaimedJob } from "../database/jobs/job_leases.ts";
 
 /** Who handed a job in: its calls are made in their name. */
 export function callerOf({ consumer_id, consumer_kind, consumer_name, token_id }: ClaimedJob): Caller {

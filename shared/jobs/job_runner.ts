@@ -1,4 +1,4 @@
-import type { ClaimedJob, RunFailure } from "../database/job_leases.ts";
+import type { ClaimedJob, RunFailure } from "../database/jobs/job_leases.ts";
 
 /** How one run of a job ended. */
 export type RunOutcome =

@@ -1,5 +1,5 @@
 import { asGatewayError } from "../contract/gateway_error.ts";
-import type { ClaimedJob, Done, JobLeases, Lease, WorkerPlace } from "../database/job_leases.ts";
+import type { ClaimedJob, Done, JobLeases, Lease, WorkerPlace } from "../database/jobs/job_leases.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";
 import { coalesced } from "../runtime/coalesced.ts";

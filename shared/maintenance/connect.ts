@@ -1,4 +1,4 @@
-import { createMaintenanceLedger } from "../database/maintenance.ts";
+import { createMaintenanceLedger } from "../database/maintenance/maintenance.ts";
 import { FUNCTION_PREFIX } from "../runtime/function_names.ts";
 import type { OperationContext } from "./operation.ts";
 

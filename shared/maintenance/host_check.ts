@@ -2,8 +2,8 @@
  * What only a function on its host can tell of the host: its runtime, how far the database is, whether it notices a client that leaves.
  * `npm run check:hosted` asks for it.
  */
-import type { DirectConnection } from "../database/connections.ts";
-import type { Resolve } from "../http/public_target.ts";
+import type { DirectConnection } from "../database/maintenance/connections.ts";
+import type { Resolve } from "../http/outgoing/public_target.ts";
 
 export interface HostCheckDependencies {
   /** Milliseconds that only go forward. */

@@ -1,4 +1,8 @@
-import { createMaintenanceLedger, type KeyToCheck, type KeyVerdict } from "../database/maintenance.ts";
+import {
+  createMaintenanceLedger,
+  type KeyToCheck,
+  type KeyVerdict,
+} from "../database/maintenance/maintenance.ts";
 import type { KeyInspector } from "../providers/key_inspector.ts";
 import { ProviderFailure } from "../providers/provider.ts";
 import { secretHash } from "../secrets/key_facts.ts";

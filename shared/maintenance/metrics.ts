@@ -1,7 +1,7 @@
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { Log } from "../runtime/log.ts";
 import { VERSION } from "../contract/version.ts";
-import { type GatewayMetrics, readMetrics } from "../database/metrics.ts";
+import { type GatewayMetrics, readMetrics } from "../database/maintenance/metrics.ts";
 import type { Transport } from "../database/transport/transport.ts";
 import {
   CONTENT_TYPES,

@@ -1,4 +1,4 @@
-import { createMaintenanceLedger } from "../database/maintenance.ts";
+import { createMaintenanceLedger } from "../database/maintenance/maintenance.ts";
 import { ProviderFailure } from "../providers/provider.ts";
 import { poolSecret } from "../stages/pool_secret.ts";
 import type { Operation } from "./operation.ts";

@@ -1,8 +1,8 @@
 import { GatewayError } from "../contract/gateway_error.ts";
-import { createSinkBooks } from "../database/graph.ts";
+import { createSinkBooks } from "../database/posts/graph.ts";
 import { copyGraph } from "../graph/copy.ts";
 import { type Neo4jSettings, neo4jStatements } from "../graph/neo4j.ts";
-import { post } from "./alert_channel.ts";
+import { post } from "./alerts/alert_channel.ts";
 import type { Operation } from "./operation.ts";
 
 /** A batch of some hundred nodes takes milliseconds; a server that has just started compiles for seconds. */

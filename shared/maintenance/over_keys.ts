@@ -1,5 +1,5 @@
 import { pMapSettled, pMapStop } from "p-map";
-import type { KeyToCheck } from "../database/maintenance.ts";
+import type { KeyToCheck } from "../database/maintenance/maintenance.ts";
 import type { OperationContext } from "./operation.ts";
 
 /** How many keys upstream is asked about at the same time: quick for a few dozen, and no burst. */

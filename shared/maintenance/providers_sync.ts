@@ -1,5 +1,5 @@
 import { pMapSettled, pMapStop } from "p-map";
-import { createJobs } from "../database/jobs.ts";
+import { createJobs } from "../database/jobs/jobs.ts";
 import { createReading } from "../database/reading.ts";
 import { createStages, type StageRow } from "../database/stages.ts";
 import type { KeyEncryption } from "../secrets/key_encryption.ts";

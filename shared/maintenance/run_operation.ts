@@ -1,6 +1,6 @@
 import { setTimer } from "../runtime/clock.ts";
 import { asGatewayError, type GatewayError } from "../contract/gateway_error.ts";
-import { createMaintenanceLedger } from "../database/maintenance.ts";
+import { createMaintenanceLedger } from "../database/maintenance/maintenance.ts";
 import type { Operation, OperationContext, OperationReport } from "./operation.ts";
 
 /** Everything of a context that exists before a run. */

@@ -1,5 +1,5 @@
 import { GatewayError } from "../contract/gateway_error.ts";
-import { createMaintenanceLedger } from "../database/maintenance.ts";
+import { createMaintenanceLedger } from "../database/maintenance/maintenance.ts";
 import type { Operation } from "./operation.ts";
 
 /** An operation that is SQL from end to end: the function only calls step after step, as cron does in the database. */

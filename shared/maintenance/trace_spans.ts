@@ -1,7 +1,7 @@
 import { isEmbeddingModel } from "../contract/embedding.ts";
 import { providerName } from "../contract/provider_name.ts";
 import { VERSION } from "../contract/version.ts";
-import type { TracedAttempt, TracedRequest } from "../database/traces.ts";
+import type { TracedAttempt, TracedRequest } from "../database/maintenance/traces.ts";
 import { sha256Of } from "../runtime/sha256.ts";
 
 /** `opentelemetry.proto.trace.v1.Span.SpanKind`: who was called, and who calls. */

@@ -1,7 +1,7 @@
 import type { ReadVariable } from "../runtime/settings.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
-import { nextTraces, tracesDone } from "../database/traces.ts";
-import { post } from "./alert_channel.ts";
+import { nextTraces, tracesDone } from "../database/maintenance/traces.ts";
+import { post } from "./alerts/alert_channel.ts";
 import type { Operation } from "./operation.ts";
 import { spansOf, traceRequest } from "./trace_spans.ts";
 

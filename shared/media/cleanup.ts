@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { MEDIA_KINDS, type MediaKind } from "../database/media.ts";
+import { MEDIA_KINDS, type MediaKind } from "../database/media/media.ts";
 import { claimObjects, deleteObjects } from "./delete.ts";
 import { BYTES_PER_GB, type Media } from "./storage.ts";
 

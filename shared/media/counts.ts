@@ -1,7 +1,7 @@
 import { GatewayError } from "../contract/gateway_error.ts";
-import { MEDIA_KINDS, type MediaRegistry } from "../database/media.ts";
-import { type CountStorage, type StorageSums, UPLOAD_BOUNDS_S } from "../database/media_counts.ts";
-import type { MediaSpool } from "../database/media_spool.ts";
+import { MEDIA_KINDS, type MediaRegistry } from "../database/media/media.ts";
+import { type CountStorage, type StorageSums, UPLOAD_BOUNDS_S } from "../database/media/media_counts.ts";
+import type { MediaSpool } from "../database/media/media_spool.ts";
 import type { Background } from "../runtime/background.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/log.ts";

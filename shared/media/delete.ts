@@ -1,4 +1,4 @@
-import type { ObjectToDelete } from "../database/media.ts";
+import type { ObjectToDelete } from "../database/media/media.ts";
 import type { Media } from "./storage.ts";
 
 type Claim = Parameters<Media["registry"]["claim"]>[0];

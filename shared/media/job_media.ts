@@ -1,10 +1,10 @@
 import { GatewayError } from "../contract/gateway_error.ts";
-import type { JobCaller } from "../database/jobs.ts";
+import type { JobCaller } from "../database/jobs/jobs.ts";
 import { deleteObjects } from "./delete.ts";
 import { sha256Of } from "./hash.ts";
 import { openObject } from "./read.ts";
 import type { Media } from "./storage.ts";
-import { uploadFile } from "./upload.ts";
+import { uploadFile } from "./upload/upload.ts";
 
 /**
  * What uses such a media object: a job its body or result, or a kept answer. `eve.jobs_media_went` and `eve.cached_answers_went` release it

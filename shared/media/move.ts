@@ -1,5 +1,5 @@
 import { asGatewayError } from "../contract/gateway_error.ts";
-import type { NextSpooled } from "../database/media_spool.ts";
+import type { NextSpooled } from "../database/media/media_spool.ts";
 import { sha256Of } from "./hash.ts";
 import type { ObjectStore } from "./object_store.ts";
 import type { Media } from "./storage.ts";

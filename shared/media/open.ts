@@ -1,8 +1,8 @@
 import { functionUrl } from "../runtime/function_names.ts";
-import { createMedia } from "../database/media.ts";
-import { countStorage } from "../database/media_counts.ts";
-import { createMediaSpool } from "../database/media_spool.ts";
-import { keptAbilities } from "../database/media_stores.ts";
+import { createMedia } from "../database/media/media.ts";
+import { countStorage } from "../database/media/media_counts.ts";
+import { createMediaSpool } from "../database/media/media_spool.ts";
+import { keptAbilities } from "../database/media/media_stores.ts";
 import type { Transport } from "../database/transport/transport.ts";
 import type { Background } from "../runtime/background.ts";
 import type { Clock } from "../runtime/clock.ts";

@@ -1,6 +1,6 @@
 import type { Actor } from "../contract/actor.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
-import type { MediaObject } from "../database/media.ts";
+import type { MediaObject } from "../database/media/media.ts";
 import { dispositionOf } from "./file_type.ts";
 import type { PresignedRequest } from "./object_store.ts";
 import { type Media, storeOf } from "./storage.ts";

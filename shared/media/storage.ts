@@ -1,8 +1,8 @@
 import { GatewayError } from "../contract/gateway_error.ts";
 import type { Log } from "../runtime/log.ts";
 import type { ReadVariable } from "../runtime/settings.ts";
-import type { MediaRegistry } from "../database/media.ts";
-import type { MediaSpool } from "../database/media_spool.ts";
+import type { MediaRegistry } from "../database/media/media.ts";
+import type { MediaSpool } from "../database/media/media_spool.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Absence } from "./absence.ts";
 import type { ObjectStore } from "./object_store.ts";

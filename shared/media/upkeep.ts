@@ -1,10 +1,10 @@
 import { GatewayError } from "../contract/gateway_error.ts";
 import { claimObjects, deleteObjects } from "./delete.ts";
 import { abortUnfinished, cleanUp, type CleanupReport, clear } from "./cleanup.ts";
-import { type BucketComparison, MEDIA_KINDS } from "../database/media.ts";
+import { type BucketComparison, MEDIA_KINDS } from "../database/media/media.ts";
 import type { ListPage, ObjectStore } from "./object_store.ts";
 import { moveSpooled } from "./move.ts";
-import { PROOF_BYTES, proveObject, sizeOf } from "./prove.ts";
+import { PROOF_BYTES, proveObject, sizeOf } from "./upload/prove.ts";
 import { PROBE_PREFIX } from "./s3/probe.ts";
 import type { Media } from "./storage.ts";
 

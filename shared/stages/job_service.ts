@@ -1,7 +1,7 @@
 import type { Caller } from "../contract/caller.ts";
 import type { GatewayRequest, InvokeContext } from "../contract/request.ts";
 import type { ServedStage } from "../contract/target.ts";
-import type { JobRow } from "../database/jobs.ts";
+import type { JobRow } from "../database/jobs/jobs.ts";
 
 /** Submits jobs and answers about them. All of it throws GatewayErrors and nothing else. */
 export interface JobService {

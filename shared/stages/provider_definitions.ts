@@ -1,4 +1,4 @@
-import { isPublicHost } from "../http/public_address.ts";
+import { isPublicHost } from "../http/outgoing/public_address.ts";
 import { GIGACHAT_BASE_URL } from "../providers/gigachat/provider.ts";
 import { GIGACHAT_AUTH_URL } from "../providers/gigachat/token.ts";
 import { OPENAI_BASE_URL } from "../providers/openai/provider.ts";

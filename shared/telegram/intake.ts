@@ -1,9 +1,9 @@
 import type { Actor } from "../contract/actor.ts";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
-import type { AppliedUpdate, BegunUpdate, TelegramRows, UpdateJob } from "../database/telegram.ts";
+import type { AppliedUpdate, BegunUpdate, TelegramRows, UpdateJob } from "../database/posts/telegram.ts";
 import { checkedType } from "../media/file_type.ts";
 import type { Media } from "../media/storage.ts";
-import { uploadFile } from "../media/upload.ts";
+import { uploadFile } from "../media/upload/upload.ts";
 import type { Log } from "../runtime/log.ts";
 import { type Attachment, attachmentOf, type FileToFetch } from "./attachment.ts";
 import { type BotApi, MAX_FILE_BYTES } from "./bot_api.ts";

@@ -1,7 +1,12 @@
 import * as z from "zod";
 import { asGatewayError, GatewayError } from "../contract/gateway_error.ts";
 import { type NoteError, PROJECT_CALLER } from "../contract/note_error.ts";
-import { telegramBot, type TelegramRows, telegramStatus, type UpdateToTake } from "../database/telegram.ts";
+import {
+  telegramBot,
+  type TelegramRows,
+  telegramStatus,
+  type UpdateToTake,
+} from "../database/posts/telegram.ts";
 import { validated } from "../endpoints/validated.ts";
 import {
   createFunction,

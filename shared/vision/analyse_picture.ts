@@ -7,7 +7,7 @@ import type {
   PictureSaid,
   VisionBooks,
 } from "../database/vision.ts";
-import type { MediaObject } from "../database/media.ts";
+import type { MediaObject } from "../database/media/media.ts";
 import { GatewayError } from "../contract/gateway_error.ts";
 import { sha256Of } from "../runtime/sha256.ts";
 import type { Clock } from "../runtime/clock.ts";

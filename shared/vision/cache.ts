@@ -3,7 +3,7 @@ import type { Log } from "../runtime/log.ts";
 import { sha256Of } from "../runtime/sha256.ts";
 import { visionKey } from "../media/object_key.ts";
 import { type Media, storeOf } from "../media/storage.ts";
-import { uploadFile } from "../media/upload.ts";
+import { uploadFile } from "../media/upload/upload.ts";
 import type { Analysis, Resolution } from "./analyst.ts";
 import { PROMPT_VERSION } from "./prompt.ts";
 import { checkedResult, RESULT_VERSION, type VisionResult } from "./result.ts";

@@ -1,5 +1,5 @@
 import { GatewayError } from "../contract/gateway_error.ts";
-import type { MediaObject } from "../database/media.ts";
+import type { MediaObject } from "../database/media/media.ts";
 import { openObject } from "../media/read.ts";
 import type { Media } from "../media/storage.ts";
 import { joinBytes } from "../runtime/join_bytes.ts";

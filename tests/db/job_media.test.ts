@@ -1,9 +1,9 @@
 /** Bodies and results of jobs that are too long for their table: kept as files of their callers' tenants, for as long as the job. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { createBatches } from "../../shared/database/batches.ts";
-import { createJobLeases } from "../../shared/database/job_leases.ts";
-import { createJobs } from "../../shared/database/jobs.ts";
-import { createJobQueue } from "../../shared/database/job_queue.ts";
+import { createBatches } from "../../shared/database/jobs/batches.ts";
+import { createJobLeases } from "../../shared/database/jobs/job_leases.ts";
+import { createJobs } from "../../shared/database/jobs/jobs.ts";
+import { createJobQueue } from "../../shared/database/jobs/job_queue.ts";
 import { jobRoutes, type NativeJobs, queued } from "../../shared/endpoints/native/job_routes.ts";
 import type { RequestContext } from "../../shared/endpoints/endpoint.ts";
 import type { GatewayRequest } from "../../shared/contract/request.ts";

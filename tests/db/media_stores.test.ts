@@ -1,6 +1,6 @@
 /** What an object store can do is found out once, and again after a week. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { keptAbilities } from "../../shared/database/media_stores.ts";
+import { keptAbilities } from "../../shared/database/media/media_stores.ts";
 import { type DirectTransport, directTransport } from "../../shared/database/transport/direct_transport.ts";
 import { createS3Store } from "../../shared/media/s3/store.ts";
 import { systemClock } from "../../shared/runtime/clock.ts";

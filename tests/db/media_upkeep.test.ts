@@ -1,13 +1,13 @@
 /** What looks after files: lifecycle, clean-up, the move to S3, the comparison with the bucket; and a process that dies in between. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { GatewayError } from "../../shared/contract/gateway_error.ts";
-import { countStorage } from "../../shared/database/media_counts.ts";
+import { countStorage } from "../../shared/database/media/media_counts.ts";
 import { createStorageCounts } from "../../shared/media/counts.ts";
 import { systemClock } from "../../shared/runtime/clock.ts";
-import { uploadFile } from "../../shared/media/upload.ts";
+import { uploadFile } from "../../shared/media/upload/upload.ts";
 import { sha256Of } from "../../shared/media/hash.ts";
 import type { Media } from "../../shared/media/storage.ts";
-import { proveObject } from "../../shared/media/prove.ts";
+import { proveObject } from "../../shared/media/upload/prove.ts";
 import { keepUp, reconcile } from "../../shared/media/upkeep.ts";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";

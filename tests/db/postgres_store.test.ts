@@ -1,6 +1,6 @@
 /** The database as a store of files is one like every other; its addresses are served by the function `api`. */
 import { afterAll, beforeAll, describe } from "vitest";
-import { createMediaSpool } from "../../shared/database/media_spool.ts";
+import { createMediaSpool } from "../../shared/database/media/media_spool.ts";
 import { createPostgresStore } from "../../shared/media/postgres/store.ts";
 import { createAddressSigner } from "../../shared/media/signed_address.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";

@@ -1,7 +1,7 @@
 /** Posts and vision over HTTP, with real rows and files; only who looks at the pictures is a stand-in. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createVisionBooks } from "../../shared/database/vision.ts";
-import { createJobLeases } from "../../shared/database/job_leases.ts";
+import { createJobLeases } from "../../shared/database/jobs/job_leases.ts";
 import { visionRunner } from "../../shared/jobs/vision_runner.ts";
 import { runWorker } from "../../shared/jobs/worker.ts";
 import { systemClock as clock } from "../../shared/runtime/clock.ts";

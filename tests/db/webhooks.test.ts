@@ -7,8 +7,8 @@ import { createWebhooks, type Webhooks } from "../../shared/database/webhooks.ts
 import { deliverDue } from "../../shared/events/deliver.ts";
 import { eventHandlers } from "../../shared/events/open.ts";
 import { addWebhook, rotateWebhook } from "../../shared/events/webhooks/register.ts";
-import { namedHosts } from "../../shared/http/public_target.ts";
-import type { Resolve } from "../../shared/http/public_target.ts";
+import { namedHosts } from "../../shared/http/outgoing/public_target.ts";
+import type { Resolve } from "../../shared/http/outgoing/public_target.ts";
 import { createKeyEncryption } from "../../shared/secrets/key_encryption.ts";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";

@@ -1,7 +1,7 @@
 /** Telegram in this process, over a database of a test: the emulator, the function that takes updates, and the worker that does them. */
 import { type TelegramEmulator, telegramEmulator } from "../../local/telegram/emulator.ts";
-import { createTelegramRows, type TelegramRows } from "../../shared/database/telegram.ts";
-import { createJobLeases } from "../../shared/database/job_leases.ts";
+import { createTelegramRows, type TelegramRows } from "../../shared/database/posts/telegram.ts";
+import { createJobLeases } from "../../shared/database/jobs/job_leases.ts";
 import { telegramRunner } from "../../shared/jobs/telegram_runner.ts";
 import { runWorker } from "../../shared/jobs/worker.ts";
 import { requireSecretKey } from "../../shared/identity/require_secret_key.ts";

@@ -1,5 +1,5 @@
 import type { CrawlAnswer, SummaryAnswer } from "../../../shared/api/crawl_routes.ts";
-import { CRAWL_MODES, type CrawlPage, PAGE_STATES } from "../../../shared/database/crawl.ts";
+import { CRAWL_MODES, type CrawlPage, PAGE_STATES } from "../../../shared/database/posts/crawl.ts";
 import type { Command, Option } from "../command.ts";
 import { EXIT, misuse } from "../failure.ts";
 import { postToApi, readFromApi } from "../storage/api.ts";

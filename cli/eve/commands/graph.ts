@@ -7,7 +7,7 @@ import {
   type neighbours,
   NODE_KINDS,
   type relatedPosts,
-} from "../../../shared/database/graph.ts";
+} from "../../../shared/database/posts/graph.ts";
 import type { Command, CommandDependencies, Given, Option, Outcome } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { misuse } from "../failure.ts";

@@ -1,6 +1,6 @@
-import { createJobLists, type JobListState } from "../../../shared/database/job_lists.ts";
-import { createJobQueue } from "../../../shared/database/job_queue.ts";
-import { JOB_STATES, type JobCaller, type JobRow } from "../../../shared/database/jobs.ts";
+import { createJobLists, type JobListState } from "../../../shared/database/jobs/job_lists.ts";
+import { createJobQueue } from "../../../shared/database/jobs/job_queue.ts";
+import { JOB_STATES, type JobCaller, type JobRow } from "../../../shared/database/jobs/jobs.ts";
 import { rpcTransport } from "../../../shared/database/transport/rpc_transport.ts";
 import type { Command, CommandDependencies, Given } from "../command.ts";
 import type { Connection } from "../connection.ts";

@@ -4,7 +4,7 @@ import {
   type StorageQuota,
   type StorageStats,
   type StorageUsage,
-} from "../../../shared/database/media.ts";
+} from "../../../shared/database/media/media.ts";
 import { bar } from "../chart.ts";
 import type { Command, Option, Outcome } from "../command.ts";
 import { EXIT, misuse } from "../failure.ts";

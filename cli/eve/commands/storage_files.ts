@@ -1,4 +1,4 @@
-import { MEDIA_KINDS, type MediaObject } from "../../../shared/database/media.ts";
+import { MEDIA_KINDS, type MediaObject } from "../../../shared/database/media/media.ts";
 import type { Command, Option } from "../command.ts";
 import { CliFailure, misuse } from "../failure.ts";
 import { asPath, readFromApi } from "../storage/api.ts";

@@ -4,7 +4,7 @@ import { functionsIn, migrationsIn } from "../../deploy/checkout.ts";
 import { sumOf } from "../../../local/migration_sums.ts";
 import { CHECKOUT } from "../../../local/paths.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
-import type { StorageStats } from "../../../shared/database/media.ts";
+import type { StorageStats } from "../../../shared/database/media/media.ts";
 import type { KeyState, LaneState, ProjectFacts, RealtimeFacts } from "../../../shared/database/reading.ts";
 import { DEFAULT_MODEL } from "../commands/invoke.ts";
 import type { CommandDependencies } from "../command.ts";

@@ -2,12 +2,12 @@
 import { isObject } from "../../../shared/contract/is_object.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import type { TrafficClass } from "../../../shared/contract/request.ts";
-import type { JobToSubmit } from "../../../shared/database/job_queue.ts";
+import type { JobToSubmit } from "../../../shared/database/jobs/job_queue.ts";
 import { IgnoredFields } from "../../../shared/endpoints/ignored_fields.ts";
 import { decodeNative } from "../../../shared/endpoints/native/request.ts";
-import { decodeChat } from "../../../shared/endpoints/openai/chat_request.ts";
+import { decodeChat } from "../../../shared/endpoints/openai/chat/chat_request.ts";
 import { decodeEmbeddings } from "../../../shared/endpoints/openai/embeddings.ts";
-import { decodeResponses } from "../../../shared/endpoints/openai/responses_request.ts";
+import { decodeResponses } from "../../../shared/endpoints/openai/responses/responses_request.ts";
 import { uuidOf } from "../../../shared/runtime/uuid_of.ts";
 import { targetOf } from "../../../shared/stages/stage_name.ts";
 import { CliFailure } from "../failure.ts";

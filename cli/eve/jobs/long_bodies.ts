@@ -1,8 +1,8 @@
 /** Bodies that are too long for the table of jobs: kept with the files of their caller's tenant, as the gateway does with calls that it queues. */
 import pMap from "p-map";
-import { createBatches } from "../../../shared/database/batches.ts";
-import type { JobToSubmit } from "../../../shared/database/job_queue.ts";
-import type { JobCaller } from "../../../shared/database/jobs.ts";
+import { createBatches } from "../../../shared/database/jobs/batches.ts";
+import type { JobToSubmit } from "../../../shared/database/jobs/job_queue.ts";
+import type { JobCaller } from "../../../shared/database/jobs/jobs.ts";
 import type { Transport } from "../../../shared/database/transport/transport.ts";
 import { bytesInTable, MAX_BODY_IN_TABLE_BYTES } from "../../../shared/media/job_media.ts";
 import type { Connection } from "../connection.ts";

@@ -1,6 +1,6 @@
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
-import type { JobQueue, JobToSubmit } from "../../../shared/database/job_queue.ts";
-import type { JobCaller } from "../../../shared/database/jobs.ts";
+import type { JobQueue, JobToSubmit } from "../../../shared/database/jobs/job_queue.ts";
+import type { JobCaller } from "../../../shared/database/jobs/jobs.ts";
 import { bar } from "../chart.ts";
 import type { CommandDependencies } from "../command.ts";
 import type { Connection } from "../connection.ts";

@@ -1,5 +1,5 @@
-import type { JobLists, JobListState } from "../../../shared/database/job_lists.ts";
-import type { JobCaller } from "../../../shared/database/jobs.ts";
+import type { JobLists, JobListState } from "../../../shared/database/jobs/job_lists.ts";
+import type { JobCaller } from "../../../shared/database/jobs/jobs.ts";
 import type { LaneState } from "../../../shared/database/reading.ts";
 import { bar } from "../chart.ts";
 import type { CommandDependencies } from "../command.ts";

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { MediaObject } from "../../../shared/database/media.ts";
+import type { MediaObject } from "../../../shared/database/media/media.ts";
 import type { CommandDependencies } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { CliFailure, unreachable } from "../failure.ts";

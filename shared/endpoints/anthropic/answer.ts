@@ -1,7 +1,7 @@
 import { partsOf } from "../../contract/content.ts";
 import type { GatewayResult } from "../../contract/result.ts";
 import { jsonResponse } from "../../http/json_response.ts";
-import { unanswerable } from "../openai/finish.ts";
+import { unanswerable } from "../openai/chat/finish.ts";
 import { blocksOf, type BlockTerms } from "./blocks.ts";
 import { stopOf } from "./finish.ts";
 import { resultHeaders } from "./headers.ts";

@@ -6,7 +6,7 @@ import { piecesOf } from "../../batches/content.ts";
 import { streamOfTexts } from "../../http/stream_of.ts";
 import type { BatchFiles } from "../../batches/batch_files.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
-import type { Batch, Batches } from "../../database/batches.ts";
+import type { Batch, Batches } from "../../database/jobs/batches.ts";
 import { answerHeaders } from "../../http/answer_headers.ts";
 import { jsonResponse } from "../../http/json_response.ts";
 import { targetOf } from "../../stages/stage_name.ts";

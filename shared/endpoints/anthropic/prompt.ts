@@ -1,7 +1,7 @@
 import type { GenerationConfig, Prompt } from "../../contract/content.ts";
 import type { LinkedMedia } from "../linked_media.ts";
-import { declaration } from "../openai/tools.ts";
-import { withoutDialect } from "../openai/response_format.ts";
+import { declaration } from "../openai/chat/tools.ts";
+import { withoutDialect } from "../openai/chat/response_format.ts";
 import { schemaSettings } from "../response_schema.ts";
 import { type Effort, effortSettings, leastThinking } from "../thinking_effort.ts";
 import { invalidRequest } from "../validated.ts";

@@ -6,7 +6,7 @@ import type { Limits } from "../../contract/limits.ts";
 import type { GatewayResult } from "../../contract/result.ts";
 import { EVENT_STREAM, streamedResponse } from "../../http/streamed_response.ts";
 import { type EventEncoder, eventFrames } from "../event_frames.ts";
-import { unanswerable } from "../openai/finish.ts";
+import { unanswerable } from "../openai/chat/finish.ts";
 import { modelHeaders } from "../openai/headers.ts";
 import { type AnswerTerms, messageHead } from "./answer.ts";
 import { type Block, sayingOf } from "./blocks.ts";

@@ -9,8 +9,8 @@ import type { Clock } from "../../runtime/clock.ts";
 import { targetOf } from "../../stages/stage_name.ts";
 import type { RequestContext } from "../endpoint.ts";
 import { invalidRequest, listOf, validated } from "../validated.ts";
-import { withFiles } from "./file_data.ts";
-import type { GeminiFiles } from "./files.ts";
+import { withFiles } from "./files/file_data.ts";
+import type { GeminiFiles } from "./files/files.ts";
 import { geminiContent } from "./request.ts";
 import { camelFields, camelPrompt } from "./spelling.ts";
 

@@ -13,13 +13,13 @@ import { cancel, createBatch, listBatches, oneBatch } from "./batches.ts";
 import { encodeEmbeddings, geminiEmbedBatch, geminiEmbedItem } from "./embedding.ts";
 import { geminiEncoding } from "./encoding.ts";
 import { geminiErrorResponse } from "./error.ts";
-import { withFiles } from "./file_data.ts";
-import { download, type GeminiFiles, listFiles, oneFile } from "./files.ts";
+import { withFiles } from "./files/file_data.ts";
+import { download, type GeminiFiles, listFiles, oneFile } from "./files/files.ts";
 import { geminiModel, geminiModels, knownModel } from "./models.ts";
 import { geminiCountedPrompt, geminiPrompt } from "./request.ts";
 import { type GeminiRoute, geminiRoute } from "./route.ts";
 import { streamGemini } from "./stream.ts";
-import { upload } from "./upload.ts";
+import { upload } from "./files/upload.ts";
 import { geminiWaitMs } from "./wait.ts";
 
 const METHODS: Readonly<Record<GeminiRoute["kind"], readonly string[]>> = {

@@ -1,7 +1,7 @@
 import { CORS_HEADERS } from "../../http/cors.ts";
 import { jsonResponse } from "../../http/json_response.ts";
-import { filesOf, type JobRow } from "../../database/jobs.ts";
-import { callResult } from "../../database/job_queue.ts";
+import { filesOf, type JobRow } from "../../database/jobs/jobs.ts";
+import { callResult } from "../../database/jobs/job_queue.ts";
 import type { Job, JobAnswer, JobsAnswer } from "./job_answer.ts";
 
 /** How soon to ask again: a song takes a minute or two, a video longer. */

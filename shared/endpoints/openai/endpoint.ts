@@ -5,30 +5,30 @@ import { jsonResponse } from "../../http/json_response.ts";
 import { targetOf } from "../../stages/stage_name.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
 import type { Links } from "../linked_media.ts";
-import { encodeCompletion } from "./answer.ts";
+import { encodeCompletion } from "./chat/answer.ts";
 import { askedOf, type CallOptions, createdAt, ignoredBy } from "./asked.ts";
-import { beginResponse, type KeptResponses, responseRoutes } from "./background.ts";
-import { batchRoutes } from "./batches.ts";
-import { type Chat, decodeChat } from "./chat_request.ts";
+import { beginResponse, type KeptResponses, responseRoutes } from "./responses/background.ts";
+import { batchRoutes } from "./files/batches.ts";
+import { type Chat, decodeChat } from "./chat/chat_request.ts";
 import {
   decodeCompletion,
   encodeTextCompletion,
   encodeTextCompletions,
   streamTextCompletion,
-} from "./completions.ts";
+} from "./chat/completions.ts";
 import { decodeEmbeddings, embedItems, encodeEmbeddings } from "./embeddings.ts";
 import { openaiErrorResponse } from "./error.ts";
-import { answer, fileRoutes, type OpenaiBatches } from "./files.ts";
+import { answer, fileRoutes, type OpenaiBatches } from "./files/files.ts";
 import { idHeaders } from "./headers.ts";
 import type { IgnoredFields } from "../ignored_fields.ts";
-import { asksForFunctions, inLegacyWords } from "./legacy_functions.ts";
+import { asksForFunctions, inLegacyWords } from "./chat/legacy_functions.ts";
 import { invalidRequest } from "../validated.ts";
 import { generateImage } from "./images.ts";
 import { fetchLinks } from "./media.ts";
 import { modelList, shownModel } from "./models.ts";
 import { moderate } from "./moderations.ts";
-import { promptOf } from "./prompt.ts";
-import { encodeResponse, streamResponse } from "./responses.ts";
+import { promptOf } from "./chat/prompt.ts";
+import { encodeResponse, streamResponse } from "./responses/responses.ts";
 import {
   backgroundOf,
   type DecodedResponses,
@@ -36,12 +36,12 @@ import {
   type ResponsesBody,
   responsesChat,
   wantsSummary,
-} from "./responses_request.ts";
-import { conversationOf, keeping, responseIdOf } from "./stored.ts";
-import { encodeCompletionStream } from "./stream.ts";
-import { customTools } from "./tools.ts";
+} from "./responses/responses_request.ts";
+import { conversationOf, keeping, responseIdOf } from "./responses/stored.ts";
+import { encodeCompletionStream } from "./chat/stream.ts";
+import { customTools } from "./chat/tools.ts";
 import { transcribe } from "./transcriptions.ts";
-import { uploadRoutes } from "./uploads.ts";
+import { uploadRoutes } from "./files/uploads.ts";
 
 /**
  * `maxWaitMs` is what callers wait unless they say otherwise, too: OpenAI's clients wait for ten minutes, and retry by

@@ -6,7 +6,7 @@ import { targetOf } from "../../stages/stage_name.ts";
 import type { RequestContext } from "../endpoint.ts";
 import { knownFields } from "../fields.ts";
 import { invalidRequest, validated } from "../validated.ts";
-import { resultHeaders } from "./answer.ts";
+import { resultHeaders } from "./chat/answer.ts";
 import { askedOf, type CallOptions, createdAt, ignoredBy } from "./asked.ts";
 import { usageJson } from "./usage.ts";
 

@@ -1,7 +1,7 @@
 import type { InlineData } from "../../contract/content.ts";
 import type { RequestContext } from "../endpoint.ts";
 import { fetchLinked, FILE_TYPES, isLink, type LinkedMedia, type Links } from "../linked_media.ts";
-import type { Message, UserPart } from "./chat_request.ts";
+import type { Message, UserPart } from "./chat/chat_request.ts";
 import { contentOfFiles, type KeptFiles } from "../named_files.ts";
 import { invalidRequest } from "../validated.ts";
 import { uuidIn } from "./objects.ts";

@@ -8,7 +8,7 @@ import type { RequestContext } from "../endpoint.ts";
 import { knownFields, openFields } from "../fields.ts";
 import type { Links } from "../linked_media.ts";
 import { invalidRequest, listOf, validated } from "../validated.ts";
-import { resultHeaders } from "./answer.ts";
+import { resultHeaders } from "./chat/answer.ts";
 import { askedOf, type CallOptions, ignoredBy } from "./asked.ts";
 import { fetchLinks, inlineData } from "./media.ts";
 

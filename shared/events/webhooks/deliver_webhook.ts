@@ -1,5 +1,5 @@
-import { type Network, type PostAnswer, postPublic } from "../../http/public_post.ts";
-import { PublicFetchError, type TargetRules } from "../../http/public_target.ts";
+import { type Network, type PostAnswer, postPublic } from "../../http/outgoing/public_post.ts";
+import { PublicFetchError, type TargetRules } from "../../http/outgoing/public_target.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { retryAfterMs } from "../../runtime/retry_after.ts";
 import type { KeyEncryption } from "../../secrets/key_encryption.ts";

@@ -1,7 +1,7 @@
 import { invalidRequest } from "../../contract/invalid_request.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { WebhookRow, Webhooks } from "../../database/webhooks.ts";
-import { judgeUrl, PublicFetchError, type TargetRules } from "../../http/public_target.ts";
+import { judgeUrl, PublicFetchError, type TargetRules } from "../../http/outgoing/public_target.ts";
 import type { KeyEncryption } from "../../secrets/key_encryption.ts";
 import { encryptSecret } from "./secret.ts";
 import { isWebhookSecret, mintWebhookSecret } from "./sign.ts";

@@ -1,7 +1,7 @@
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { GatewayRequest } from "../../contract/request.ts";
 import type { ServedStage } from "../../contract/target.ts";
-import type { Jobs } from "../../database/jobs.ts";
+import type { Jobs } from "../../database/jobs/jobs.ts";
 import type { JobProgress } from "../../providers/provider.ts";
 import { estimateTokens } from "../estimate/estimate.ts";
 import { capabilityOf } from "./capability.ts";

@@ -1,5 +1,5 @@
 import { GatewayError } from "../../contract/gateway_error.ts";
-import type { MediaSpool } from "../../database/media_spool.ts";
+import type { MediaSpool } from "../../database/media/media_spool.ts";
 import { checkedKey } from "../object_key.ts";
 import type { ListPage, ObjectFacts, ObjectStore } from "../object_store.ts";
 import type { AddressSigner } from "../signed_address.ts";

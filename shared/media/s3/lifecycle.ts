@@ -1,5 +1,5 @@
 import { GatewayError } from "../../contract/gateway_error.ts";
-import { MEDIA_KINDS } from "../../database/media.ts";
+import { MEDIA_KINDS } from "../../database/media/media.ts";
 import type { StoreCall, StoreLifecycle } from "../object_store.ts";
 import { xmlBody } from "./xml_body.ts";
 import { discard, type Send, xmlOf } from "./transport.ts";

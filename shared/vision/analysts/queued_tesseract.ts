@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { JobQueue } from "../../database/job_queue.ts";
+import type { JobQueue } from "../../database/jobs/job_queue.ts";
 import {
   type Analysis,
   AnalysisFailure,

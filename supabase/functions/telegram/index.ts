@@ -2,7 +2,7 @@ import { badRequestCounter } from "../../../shared/gateway/bad_requests.ts";
 import { countBadRequests } from "../../../shared/database/bad_requests.ts";
 import { functionName, functionUrl } from "../../../shared/runtime/function_names.ts";
 import { createAccess } from "../../../shared/database/access.ts";
-import { createTelegramRows } from "../../../shared/database/telegram.ts";
+import { createTelegramRows } from "../../../shared/database/posts/telegram.ts";
 import { openTransport } from "../../../shared/database/transport/open_transport.ts";
 import { workerCall } from "../../../shared/calls/worker_call.ts";
 import { requireSecretKey } from "../../../shared/identity/require_secret_key.ts";

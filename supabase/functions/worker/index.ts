@@ -5,7 +5,7 @@ import { functionName } from "../../../shared/runtime/function_names.ts";
 import { createLog } from "../../../shared/runtime/log.ts";
 import { edgeBackground as background } from "../../../shared/runtime/background.ts";
 import { readSettings } from "../../../shared/runtime/settings.ts";
-import { networkOf } from "../../../shared/http/runtime_network.ts";
+import { networkOf } from "../../../shared/http/outgoing/runtime_network.ts";
 import { requireSecretKey } from "../../../shared/identity/require_secret_key.ts";
 import { countingWrong } from "../../../shared/identity/wrong_credentials.ts";
 import { createAccess } from "../../../shared/database/access.ts";

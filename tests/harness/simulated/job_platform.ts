@@ -6,8 +6,8 @@
 import postgres from "postgres";
 import { Quota } from "../../../local/emulator/quota.ts";
 import type { Gateway } from "../../../shared/contract/gateway.ts";
-import { createJobLeases } from "../../../shared/database/job_leases.ts";
-import { createJobQueue, type JobQueue } from "../../../shared/database/job_queue.ts";
+import { createJobLeases } from "../../../shared/database/jobs/job_leases.ts";
+import { createJobQueue, type JobQueue } from "../../../shared/database/jobs/job_queue.ts";
 import { DatabaseClock } from "../../../shared/database/admission/database_clock.ts";
 import { createLedger, LEDGER_TIMEOUT_MS } from "../../../shared/database/admission/ledger.ts";
 import { directTransport } from "../../../shared/database/transport/direct_transport.ts";

@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { systemClock } from "../../../shared/runtime/clock.ts";
 import { directTransport } from "../../../shared/database/transport/direct_transport.ts";
-import { alertChannels, alertsOperation } from "../../../shared/maintenance/alerts.ts";
+import { alertChannels, alertsOperation } from "../../../shared/maintenance/alerts/alerts.ts";
 import type { OperationContext } from "../../../shared/maintenance/operation.ts";
 import { addKey, addModel, clearLedger, freezeClock, type TestClock } from "../../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../../harness/database.ts";

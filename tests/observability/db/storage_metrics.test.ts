@@ -1,7 +1,11 @@
 /** Metrics of storage: sums that functions hand over are added once, under any concurrency, and labels stay few. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { countStorage, type StorageSums, UPLOAD_BOUNDS_S } from "../../../shared/database/media_counts.ts";
-import { readMetrics } from "../../../shared/database/metrics.ts";
+import {
+  countStorage,
+  type StorageSums,
+  UPLOAD_BOUNDS_S,
+} from "../../../shared/database/media/media_counts.ts";
+import { readMetrics } from "../../../shared/database/maintenance/metrics.ts";
 import {
   type DirectTransport,
   directTransport,

@@ -1,9 +1,9 @@
 /** Messages to a person: what is sent, and what each way of failing means. The receivers are real servers. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { AlertMessage } from "../../../shared/database/alerts.ts";
-import { type AlertChannel, cut } from "../../../shared/maintenance/alert_channel.ts";
-import { alertChannels, testAlertChannels } from "../../../shared/maintenance/alerts.ts";
-import { htmlOf } from "../../../shared/maintenance/telegram_channel.ts";
+import type { AlertMessage } from "../../../shared/database/maintenance/alerts.ts";
+import { type AlertChannel, cut } from "../../../shared/maintenance/alerts/alert_channel.ts";
+import { alertChannels, testAlertChannels } from "../../../shared/maintenance/alerts/alerts.ts";
+import { htmlOf } from "../../../shared/maintenance/alerts/telegram_channel.ts";
 import { keyBytes } from "../../../shared/events/webhooks/sign.ts";
 import { never, type Receiver, startReceiver } from "../receiver.ts";
 import { retryAfterMs } from "../../../shared/runtime/retry_after.ts";

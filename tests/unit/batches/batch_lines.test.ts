@@ -8,7 +8,7 @@ import {
 } from "../../../shared/batches/batch_lines.ts";
 import { geminiBatchEndpoint, geminiLines } from "../../../shared/batches/gemini_lines.ts";
 import { openaiLines } from "../../../shared/batches/openai_lines.ts";
-import type { BatchError } from "../../../shared/database/batches.ts";
+import type { BatchError } from "../../../shared/database/jobs/batches.ts";
 import { geminiRoute } from "../../../shared/endpoints/gemini/route.ts";
 
 const URL = "/v1/embeddings";

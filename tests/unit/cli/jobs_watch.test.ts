@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { timeLeftMs, watchJobs } from "../../../cli/eve/jobs/watch.ts";
 import type { Connection } from "../../../cli/eve/connection.ts";
-import type { JobLists, JobListState } from "../../../shared/database/job_lists.ts";
+import type { JobLists, JobListState } from "../../../shared/database/jobs/job_lists.ts";
 import type { LaneState } from "../../../shared/database/reading.ts";
 
 const MINUTE_MS = 60_000;

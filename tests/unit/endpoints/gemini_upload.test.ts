@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { multipartRelated } from "../../../shared/endpoints/gemini/multipart_related.ts";
-import { createUploadAddresses } from "../../../shared/endpoints/gemini/upload_address.ts";
+import { multipartRelated } from "../../../shared/endpoints/gemini/files/multipart_related.ts";
+import { createUploadAddresses } from "../../../shared/endpoints/gemini/files/upload_address.ts";
 
 const BEGUN = {
   caller: { kind: "service", consumerId: "c", tokenId: null, name: "a" },

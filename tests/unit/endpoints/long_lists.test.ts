@@ -6,8 +6,8 @@ import { MAX_FAULTS } from "../../../shared/contract/invalid_request.ts";
 import { decodeNative } from "../../../shared/endpoints/native/request.ts";
 import { geminiPrompt } from "../../../shared/endpoints/gemini/request.ts";
 import { decodeMessages } from "../../../shared/endpoints/anthropic/request.ts";
-import { decodeChat } from "../../../shared/endpoints/openai/chat_request.ts";
-import { decodeResponses } from "../../../shared/endpoints/openai/responses_request.ts";
+import { decodeChat } from "../../../shared/endpoints/openai/chat/chat_request.ts";
+import { decodeResponses } from "../../../shared/endpoints/openai/responses/responses_request.ts";
 import { listOf, validated } from "../../../shared/endpoints/validated.ts";
 
 const MANY = 12_000;

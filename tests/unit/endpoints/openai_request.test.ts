@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import type { Prompt } from "../../../shared/contract/content.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
-import { decodeChat } from "../../../shared/endpoints/openai/chat_request.ts";
+import { decodeChat } from "../../../shared/endpoints/openai/chat/chat_request.ts";
 import { IgnoredFields } from "../../../shared/endpoints/ignored_fields.ts";
-import { promptOf } from "../../../shared/endpoints/openai/prompt.ts";
+import { promptOf } from "../../../shared/endpoints/openai/chat/prompt.ts";
 import { toolCallId } from "../../../shared/endpoints/tool_call_id.ts";
 
 const HELLO = [{ role: "user", content: "Привет" }];

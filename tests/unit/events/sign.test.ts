@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import { Webhook } from "standardwebhooks";
 import { expect, test } from "vitest";
 import { isWebhookSecret, mintWebhookSecret, signedHeaders } from "../../../shared/events/webhooks/sign.ts";
-import { namedHosts } from "../../../shared/http/public_target.ts";
+import { namedHosts } from "../../../shared/http/outgoing/public_target.ts";
 
 test("is that of the specification's example", () => {
   const headers = signedHeaders(["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"], {

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { Caller } from "../../../shared/contract/caller.ts";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
 import { badRequestCounter } from "../../../shared/gateway/bad_requests.ts";
-import type { BadRequestCount } from "../../../shared/database/bad_requests.ts";
+import type { BadRequestCount } from "../../../shared/database/maintenance/bad_requests.ts";
 
 const BOT: Caller = { kind: "service", consumerId: "b", tokenId: null, name: "bot" };
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { usingChangedSecrets } from "../../../shared/gateway/changed_secrets.ts";
-import type { AwaitingSecret } from "../../../shared/database/key_secrets.ts";
+import type { AwaitingSecret } from "../../../shared/database/maintenance/key_secrets.ts";
 import type { Ledger } from "../../../shared/database/admission/ledger.ts";
 import type { Reservation, ReserveInput } from "../../../shared/database/admission/reserve.ts";
 import { secretHash } from "../../../shared/secrets/key_facts.ts";

@@ -7,8 +7,8 @@ import {
   type Connection,
   type Endpoint,
   pinnedRequest,
-} from "../../../shared/http/pinned_request.ts";
-import { fetchPublic } from "../../../shared/http/public_fetch.ts";
+} from "../../../shared/http/outgoing/pinned_request.ts";
+import { fetchPublic } from "../../../shared/http/outgoing/public_fetch.ts";
 
 const latin = (text: string) => Uint8Array.from(text, (char) => char.charCodeAt(0));
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { systemClock } from "../../../shared/runtime/clock.ts";
-import { isPublicAddress, isPublicHost } from "../../../shared/http/public_address.ts";
-import { fetchPublic, type PublicFetchOptions } from "../../../shared/http/public_fetch.ts";
+import { isPublicAddress, isPublicHost } from "../../../shared/http/outgoing/public_address.ts";
+import { fetchPublic, type PublicFetchOptions } from "../../../shared/http/outgoing/public_fetch.ts";
 
 const PNG = new Uint8Array([0x89, 0x50, 0x4e, 0x47]);
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
-import type { BatchError, Batches, BatchLine } from "../../../shared/database/batches.ts";
-import type { ClaimedJob } from "../../../shared/database/job_leases.ts";
+import type { BatchError, Batches, BatchLine } from "../../../shared/database/jobs/batches.ts";
+import type { ClaimedJob } from "../../../shared/database/jobs/job_leases.ts";
 import { batchRunner } from "../../../shared/jobs/batch_runner.ts";
 
 const BATCH = "7d4f5a52-35b1-4c52-9a8e-2f1b0c7f0001";

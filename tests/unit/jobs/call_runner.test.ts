@@ -4,7 +4,7 @@ import type { ErrorCode } from "../../../shared/contract/errors.ts";
 import type { Gateway } from "../../../shared/contract/gateway.ts";
 import { GatewayError, type GatewayErrorFields } from "../../../shared/contract/gateway_error.ts";
 import type { GatewayRequest } from "../../../shared/contract/request.ts";
-import type { ClaimedJob } from "../../../shared/database/job_leases.ts";
+import type { ClaimedJob } from "../../../shared/database/jobs/job_leases.ts";
 import { nativeEndpoint } from "../../../shared/endpoints/native/endpoint.ts";
 import { openaiEndpoint } from "../../../shared/endpoints/openai/endpoint.ts";
 import { callRunner } from "../../../shared/jobs/call_runner.ts";

@@ -1,7 +1,7 @@
 /** A job of the kind `ocr`: a stored picture, read by the machine's program. */
 import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
-import type { ClaimedJob } from "../../../shared/database/job_leases.ts";
+import type { ClaimedJob } from "../../../shared/database/jobs/job_leases.ts";
 import { ocrRunner } from "../../../shared/jobs/ocr_runner.ts";
 import type { Media } from "../../../shared/media/storage.ts";
 import { TesseractFailure } from "../../../shared/vision/analysts/tesseract.ts";

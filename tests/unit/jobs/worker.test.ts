@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
-import type { ClaimedJob, JobLeases } from "../../../shared/database/job_leases.ts";
+import type { ClaimedJob, JobLeases } from "../../../shared/database/jobs/job_leases.ts";
 import type { RunOutcome, RunTerms } from "../../../shared/jobs/job_runner.ts";
 import {
   LEASE_MS,

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type Clock, systemClock } from "../../../shared/runtime/clock.ts";
 import { SqlFailure } from "../../../shared/database/transport/transport.ts";
-import type { KeyToCheck } from "../../../shared/database/maintenance.ts";
+import type { KeyToCheck } from "../../../shared/database/maintenance/maintenance.ts";
 import type { Operation, OperationReport } from "../../../shared/maintenance/operation.ts";
 import { overKeys } from "../../../shared/maintenance/over_keys.ts";
 import { runOperation } from "../../../shared/maintenance/run_operation.ts";

@@ -1,9 +1,9 @@
 /** What a function counts of storage: held for a second, handed over once, and never in the way of what it counts. */
 import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
-import type { FileToReserve, MediaRegistry } from "../../../shared/database/media.ts";
-import type { StorageSums } from "../../../shared/database/media_counts.ts";
-import type { MediaSpool } from "../../../shared/database/media_spool.ts";
+import type { FileToReserve, MediaRegistry } from "../../../shared/database/media/media.ts";
+import type { StorageSums } from "../../../shared/database/media/media_counts.ts";
+import type { MediaSpool } from "../../../shared/database/media/media_spool.ts";
 import { createStorageCounts } from "../../../shared/media/counts.ts";
 import { openMedia } from "../../../shared/media/open.ts";
 import { HandClock } from "../../harness/hand_clock.ts";

@@ -8,7 +8,7 @@ import type {
   PictureSaid,
   VisionBooks,
 } from "../../../shared/database/vision.ts";
-import type { MediaObject } from "../../../shared/database/media.ts";
+import type { MediaObject } from "../../../shared/database/media/media.ts";
 import {
   type Analysis,
   AnalysisFailure,

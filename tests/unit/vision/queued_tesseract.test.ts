@@ -1,8 +1,8 @@
 /** A picture that another machine reads: handed in once, waited for, and its text taken over. */
 import { describe, expect, test } from "vitest";
 import { GatewayError } from "../../../shared/contract/gateway_error.ts";
-import type { JobToSubmit } from "../../../shared/database/job_queue.ts";
-import type { JobRow } from "../../../shared/database/jobs.ts";
+import type { JobToSubmit } from "../../../shared/database/jobs/job_queue.ts";
+import type { JobRow } from "../../../shared/database/jobs/jobs.ts";
 import { ocrJob } from "../../../shared/jobs/ocr_runner.ts";
 import { queuedTesseractAnalyst } from "../../../shared/vision/analysts/queued_tesseract.ts";
 import { textResult } from "../../../shared/vision/result.ts";
