@@ -221,12 +221,23 @@ test.each([["npm", 0], ["its launcher", 1]])("it ends when %s is killed", async 
   const state = JSON.parse(await Deno.readTextFile(`${dataDir}/stack.json`));
   const launcher = await parentOf(state.pid);
   expect(await parentOf(launcher)).toBe(run.process.pid);
+  const emulator = `${state.emulator.url}/__control`;
+  const slow = JSON.stringify([{ kind: "delay", delayMs: 4_000 }]);
+  await (await fetch(`${emulator}/faults`, { method: "POST", body: slow })).body?.cancel();
+  const env = await readEnv();
+  const begun = fetch(`${env.SUPABASE_URL}/functions/v1/llm-invoke`, {
+    method: "POST",
+    headers: { apikey: env.SUPABASE_SECRET_KEY!, "content-type": "application/json" },
+    body: JSON.stringify({ model: "gemma-4-31b-it", prompt: "Reply with exactly: in time" }),
+  });
+  await until(async () => (await (await fetch(`${emulator}/stats`)).json()).faults.total > 0);
   kill([run.process.pid, launcher][victim]!, "SIGKILL");
+  // In order, as by Ctrl-C: the functions end what they have begun.
+  expect((await (await begun).json()).text).toBe("in time");
   const parts = [launcher, state.pid, state.postgres.pid, state.emulator.pid];
   for (const { pid } of Object.values<{ pid: number }>(state.functions)) parts.push(pid);
   await vi.waitFor(() => expect(parts.filter(exists)).toEqual([]), { timeout: PATIENCE_MS, interval: 100 });
   expect(ports.slice(0, 3).every(portIsFree)).toBe(true);
-  // In order, as by Ctrl-C: the functions end what they began, and the database needs no recovery.
   await expect(Deno.stat(`${dataDir}/stack.json`)).rejects.toThrow(Deno.errors.NotFound);
   await run.ended;
 });
