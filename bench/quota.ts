@@ -1,10 +1,10 @@
 /**
- * `npm run bench:quota -- [--json] [--quick] [--only=use|steps] [--migrations=<folder>]`: how much of Google's quota is really used, and what it costs.
+ * `npm run bench:quota -- [--json] [--quick] [--only=use|steps] [--migrations=<folder>]` or `-- --real-time [--minutes=N]`: how much of Google's quota is really used, and what it costs.
  *
- * Saturating clients (and people beside them) call a model of 30 requests and 16,000 input tokens a minute in 1 and in 5 quota
+ * Saturating clients (and people beside them) call a model of 30 requests and 16,000 input tokens a minute in 1, 2 and 5 quota
  * projects, through the gateway's admission and through what a user would otherwise have. Google is the emulator's own quota
  * engine with a fixed minute (at a random second), a sliding window and a token bucket. Prompts differ in size, estimates are
- * wrong by up to 30 % either way, calls reach Google up to 150 ms late, answers take 2 to 10 s. Time is simulated: every load
+ * wrong by up to 30 % either way (by 15 % where prompts have 30 to 4,000 tokens), calls reach Google up to 150 ms late, answers take 2 to 10 s. Time is simulated: every load
  * lasts at least 20 minutes; the database is a real PostgreSQL with the real migrations and its clock moved by hand, so a
  * call of the database takes no time here (`bench:admission` measures that).
  *
@@ -38,8 +38,8 @@
  *   what had really started by then. So losses do not add up from call to call, as they do in share_used. Time on the network is in nobody's delay.
  * - wait: from the first wish to the start, whatever the reason.
  *
- * `person_first` (bench/quota/steps.ts): batch saturates pools of 1, 2 and 5 projects with 5, 15 and 30 starts a minute each. After 3
- * quiet minutes interactive callers come at 5, 25 or 50 % of the pool's capacity, evenly as a bot does, each late by up to half a
+ * `person_first` (bench/quota/steps.ts): batch saturates pools of 1, 2 and 5 projects with 5, 15 and 30 starts a minute each. After 3 or 10
+ * quiet minutes, or none, interactive callers come at 5, 25 or 50 % of the pool's capacity, evenly as a bot does, each late by up to half a
  * period. Their waits are told in start intervals of the pool (60 s over all its starts a minute), for the first minute and for the
  * ten after it. Poisson arrivals at the same rates have no goal: where places come free at regular times and half of them are wanted,
  * the queue alone (M/D/1 with a server that is never idle) takes the median to 0.8 and the 95th percentile to 2.6.
@@ -65,12 +65,13 @@ import {
   stepLine,
   worstOfSteps,
 } from "./quota/steps.ts";
+import { realTime } from "./quota/real_time.ts";
 import { type MeasuredRun, missedGoals, ratiosTo, summaryOf, table, verdictsOn } from "./quota/report.ts";
 
 /** Simulated minutes. Few large prompts fit a minute, so these runs are longer. */
 const MINUTES = { requests: 20, tokens: 40 };
 const QUICK_MINUTES = { requests: 5, tokens: 8 };
-const PROJECTS = [1, 5];
+const PROJECTS = [1, 2, 5];
 const SEED = 1;
 /** Scratch databases for cases beside each other. */
 const LEDGERS = Math.max(2, navigator.hardwareConcurrency);
@@ -80,14 +81,32 @@ const only = Deno.args.find((arg) => arg.startsWith("--only="))?.split("=")[1];
 const quick = Deno.args.includes("--quick");
 const migrations = Deno.args.find((arg) => arg.startsWith("--migrations="))
   ?.split("=")[1];
-const unknown = Deno.args.find((arg) => !/^--(json|quick|only=(use|steps)|migrations=.+)$/.test(arg));
+/** Of a real-time run, beside the minute before the bot comes. */
+const minutes = Number(Deno.args.find((arg) => arg.startsWith("--minutes="))?.split("=")[1] ?? 4);
+const unknown = Deno.args.find((arg) =>
+  !/^--(json|quick|real-time|minutes=[1-9]\d{0,2}|only=(use|steps)|migrations=.+)$/.test(arg)
+);
 if (unknown) {
   console.error(
-    `Unknown argument ${unknown}: --json, --quick, --only=use, --only=steps and --migrations=<folder with supabase/> are known.`,
+    `Unknown argument ${unknown}: --json, --quick, --only=use, --only=steps, --real-time, --minutes=N and --migrations=<folder with supabase/> are known.`,
   );
   Deno.exit(2);
 }
 const say = (line: string) => json ? console.error(line) : console.log(line);
+
+if (Deno.args.includes("--real-time")) {
+  const figures = await realTime(minutes, (line) => console.error(line));
+  console.log(JSON.stringify({
+    benchmark: "quota, real time",
+    machine: {
+      cpus: navigator.hardwareConcurrency,
+      system: `${Deno.build.os} ${Deno.build.arch}`,
+      deno: Deno.version.deno,
+    },
+    figures,
+  }));
+  Deno.exit(0);
+}
 
 const began = performance.now();
 const ledgers: Ledger[] = [];

@@ -392,7 +392,8 @@ create table eve.requests (
   metadata jsonb,
   constraint requests_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint requests_pkey PRIMARY KEY (finished_at, request_no),
-  constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
+  constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text]))),
+  constraint requests_texts_length CHECK (((length(request_id) <= 200) AND (length(endpoint) <= 40) AND (length(requested_model) <= 1000) AND (length(model) <= 1000) AND (length(error_code) <= 100) AND (length(error_detail) <= 2000) AND (length(finish_reason) <= 100) AND (length(trace_id) <= 200)))
 );
 alter table eve.requests enable row level security;
 CREATE INDEX requests_error_idx ON ONLY eve.requests USING btree (received_at) INCLUDE (error_code, consumer_id) WHERE ((error_code IS NOT NULL) AND (state <> 'succeeded'::text));
@@ -451,7 +452,8 @@ create table eve.requests_default (
   metadata jsonb,
   constraint requests_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint requests_default_pkey PRIMARY KEY (finished_at, request_no),
-  constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
+  constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text]))),
+  constraint requests_texts_length CHECK (((length(request_id) <= 200) AND (length(endpoint) <= 40) AND (length(requested_model) <= 1000) AND (length(model) <= 1000) AND (length(error_code) <= 100) AND (length(error_detail) <= 2000) AND (length(finish_reason) <= 100) AND (length(trace_id) <= 200)))
 );
 alter table eve.requests_default enable row level security;
 CREATE INDEX requests_default_received_at_error_code_consumer_id_idx ON eve.requests_default USING btree (received_at) INCLUDE (error_code, consumer_id) WHERE ((error_code IS NOT NULL) AND (state <> 'succeeded'::text));
@@ -491,7 +493,8 @@ create table eve.earlier_attempts (
   finish_reason text,
   constraint earlier_attempts_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint earlier_attempts_outcome_known CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text]))),
-  constraint earlier_attempts_pkey PRIMARY KEY (request_no, attempt, settled_at)
+  constraint earlier_attempts_pkey PRIMARY KEY (request_no, attempt, settled_at),
+  constraint earlier_attempts_texts_length CHECK (((length(model) <= 1000) AND (length(error_code) <= 100) AND (length(error_detail) <= 2000) AND (length(finish_reason) <= 100)))
 );
 alter table eve.earlier_attempts enable row level security;
 CREATE INDEX earlier_attempts_settled_at_idx ON ONLY eve.earlier_attempts USING brin (settled_at) WITH (autosummarize='on');
@@ -525,7 +528,8 @@ create table eve.earlier_attempts_default (
   finish_reason text,
   constraint earlier_attempts_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint earlier_attempts_default_pkey PRIMARY KEY (request_no, attempt, settled_at),
-  constraint earlier_attempts_outcome_known CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
+  constraint earlier_attempts_outcome_known CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text]))),
+  constraint earlier_attempts_texts_length CHECK (((length(model) <= 1000) AND (length(error_code) <= 100) AND (length(error_detail) <= 2000) AND (length(finish_reason) <= 100)))
 );
 alter table eve.earlier_attempts_default enable row level security;
 CREATE INDEX earlier_attempts_default_settled_at_idx ON eve.earlier_attempts_default USING brin (settled_at) WITH (autosummarize='on');
@@ -630,7 +634,8 @@ create table eve.request_keys (
   class text not null,
   request_hash text not null,
   error_code text,
-  constraint request_keys_pkey PRIMARY KEY (consumer_id, request_id)
+  constraint request_keys_pkey PRIMARY KEY (consumer_id, request_id),
+  constraint request_keys_texts_length CHECK (((length(request_id) <= 200) AND (length(state) <= 20) AND (length(requested_model) <= 1000) AND (length(class) <= 20) AND (length(request_hash) <= 200) AND (length(error_code) <= 100)))
 );
 alter table eve.request_keys enable row level security;
 CREATE INDEX request_keys_ended_at_idx ON eve.request_keys USING brin (ended_at);
@@ -667,7 +672,8 @@ create table eve.refusals (
   limit_name text,
   trace_id text,
   constraint refusals_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
-  constraint refusals_pkey PRIMARY KEY (refused_at, id)
+  constraint refusals_pkey PRIMARY KEY (refused_at, id),
+  constraint refusals_texts_length CHECK (((length(request_id) <= 200) AND (length(endpoint) <= 40) AND (length(model) <= 200) AND (length(code) <= 100) AND (length(limit_name) <= 100) AND (length(trace_id) <= 200)))
 );
 alter table eve.refusals enable row level security;
 CREATE INDEX refusals_id_idx ON ONLY eve.refusals USING btree (id);
@@ -696,7 +702,8 @@ create table eve.refusals_default (
   limit_name text,
   trace_id text,
   constraint refusals_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
-  constraint refusals_default_pkey PRIMARY KEY (refused_at, id)
+  constraint refusals_default_pkey PRIMARY KEY (refused_at, id),
+  constraint refusals_texts_length CHECK (((length(request_id) <= 200) AND (length(endpoint) <= 40) AND (length(model) <= 200) AND (length(code) <= 100) AND (length(limit_name) <= 100) AND (length(trace_id) <= 200)))
 );
 alter table eve.refusals_default enable row level security;
 CREATE INDEX refusals_default_id_idx ON eve.refusals_default USING btree (id);
@@ -726,7 +733,8 @@ create table eve.refusal_counts (
   times bigint not null,
   counted bigint not null default 0,
   constraint refusal_counts_minute_key UNIQUE (minute, consumer_id, code, limit_name, model, class, endpoint, is_first),
-  constraint refusal_counts_pkey PRIMARY KEY (id)
+  constraint refusal_counts_pkey PRIMARY KEY (id),
+  constraint refusal_counts_texts_length CHECK (((length(code) <= 100) AND (length(limit_name) <= 100) AND (length(model) <= 1000) AND (length(class) <= 20) AND (length(endpoint) <= 40)))
 ) with (fillfactor=50);
 alter table eve.refusal_counts enable row level security;
 comment on table eve.refusal_counts is 'Audit: refusals beyond the setting refusals_kept_a_minute, counted, so that a flood of them does not fill the disk.';
@@ -874,7 +882,8 @@ create table eve.access_log (
   address text,
   details jsonb not null default '{}'::jsonb,
   constraint access_log_event_known CHECK ((event = ANY (ARRAY['consumer_added'::text, 'consumer_rotated'::text, 'consumer_enabled'::text, 'consumer_disabled'::text, 'consumer_removed'::text, 'consumer_scoped'::text, 'token_issued'::text, 'token_revoked'::text]))),
-  constraint access_log_pkey PRIMARY KEY (id)
+  constraint access_log_pkey PRIMARY KEY (id),
+  constraint access_log_texts_length CHECK (((length(consumer_name) <= 1000) AND (length(address) <= 100)))
 );
 alter table eve.access_log enable row level security;
 CREATE INDEX access_log_at_idx ON eve.access_log USING brin (at);
@@ -887,7 +896,8 @@ create table eve.access_refusals (
   address text not null,
   subject text not null,
   times integer not null default 1,
-  constraint access_refusals_pkey PRIMARY KEY (minute, place, code, address, subject)
+  constraint access_refusals_pkey PRIMARY KEY (minute, place, code, address, subject),
+  constraint access_refusals_texts_length CHECK (((length(place) <= 100) AND (length(code) <= 100) AND (length(address) <= 200) AND (length(subject) <= 1000)))
 );
 alter table eve.access_refusals enable row level security;
 comment on table eve.access_refusals is 'Audit: credentials that were refused, counted per minute, network and consumer, so that a flood of them does not fill the disk.';
@@ -3735,11 +3745,12 @@ create type eve.plain_choice as (
   limits eve.lane_limits,
   bucket_ms integer,
   step_ms double precision,
+  credit double precision,
   token_ms double precision,
   key_ids uuid[],
   answers jsonb[]
 );
-comment on type eve.plain_choice is 'Where a plain call may be booked. booked: its tokens; turns: the lane''s when it was chosen; step_ms: what its start adds to the pace, where it is paced; paces as eve.pool_pace, the others as eve.routes had them.';
+comment on type eve.plain_choice is 'Where a plain call may be booked. booked: its tokens; turns: the lane''s when it was chosen; step_ms: what its start adds to the pace, where it is paced; credit: as eve.next_pace has it; paces as eve.pool_pace, the others as eve.routes had them.';
 
 CREATE OR REPLACE FUNCTION eve.plain_lane(consumer_id uuid, request_id text, models text[], class text, tokens integer, counted boolean, now_ms bigint)
  RETURNS eve.plain_choice
@@ -3757,7 +3768,7 @@ begin
         60000 + (free.limits).guard_ms, plain_lane.now_ms
       )
     end,
-    free.token_ms, free.key_ids, free.answers
+    case when free.token_ms * free.booked > free.interval_ms then 3 else 0.5 end, free.token_ms, free.key_ids, free.answers
   into v_choice
   from (
     select c.capture, l.lane, m.expected, r.*,
@@ -3906,7 +3917,7 @@ begin
     update eve.lanes l
     set interactive_tail_ms = case v_batch when 0 then v_now else l.interactive_tail_ms end,
       batch_start_ms = case v_batch when 1 then v_now else l.batch_start_ms end,
-      pace_ms = case when c.paced then eve.next_pace(greatest(l.pace_ms, c.pace_ms), v_now, c.step_ms) else l.pace_ms end,
+      pace_ms = case when c.paced then eve.next_pace(greatest(l.pace_ms, c.pace_ms), v_now, c.step_ms, c.credit) else l.pace_ms end,
       token_pace_ms = case
         when c.paced then eve.next_pace(greatest(l.token_pace_ms, c.token_pace_ms), v_now, c.token_ms * c.booked, 3)
         else l.token_pace_ms
@@ -4456,7 +4467,9 @@ begin
           -- Alone on lanes that are nearly empty batch goes as it comes; otherwise one by one, and behind nobody who waits.
           cross join lateral (
             select case g.class
-              when 'batch' then not eve.may_burst(l.lane, o.limits, 0, now_ms, g.calls_of_model)
+              when 'batch' then not eve.may_burst(
+                l.lane, o.limits, (select ceil(sum(t) * m.estimate_factor)::bigint from unnest(g.tokens) t), now_ms, g.calls_of_model
+              )
               else greatest((pool.pace).pace_ms, (pool.pace).token_pace_ms) > now_ms - coalesce((pool.pace).interval_ms, 0)
             end as paced
           ) batch
@@ -4552,7 +4565,10 @@ begin
     set interactive_tail_ms = case when w.persons > 0 then now_ms else l.interactive_tail_ms end,
       batch_start_ms = case when w.batch > 0 then now_ms else l.batch_start_ms end,
       pace_ms = case
-        when w.paced then eve.next_pace(greatest(l.pace_ms, w.pace_ms), now_ms, w.step_ms * w.calls)
+        when w.paced then eve.next_pace(
+          greatest(l.pace_ms, w.pace_ms), now_ms, w.step_ms * w.calls,
+          case when w.token_ms * w.tokens > w.interval_ms * w.calls then 3 else 0.5 end
+        )
         else l.pace_ms
       end,
       token_pace_ms = case
@@ -4574,7 +4590,8 @@ begin
         count(*) filter (where u.class = 'batch')::integer as batch,
         min(plain.leases[u.asked]) as lease_ms, bool_or(u.paced) as paced, bool_or(u.contended) as contended,
         min(u.stale_ms) as stale_ms, min(u.lanes) as lanes, max(u.pace_ms) as pace_ms, max(u.token_pace_ms) as token_pace_ms,
-        max(u.step_ms) as step_ms, min(u.token_ms) as token_ms, (array_agg(u.limits))[1] as limits
+        max(u.step_ms) as step_ms, min(u.token_ms) as token_ms,
+        min(u.interval_ms) as interval_ms, (array_agg(u.limits))[1] as limits
       -- What has no name here is a column of the route.
       from unnest(
         chosen.asked, chosen.classes, chosen.turns, chosen.tokens, chosen.paces, chosen.token_paces, chosen.steps,
@@ -4816,7 +4833,7 @@ declare
 begin
   v_ended.state := ended_attempt.state;
   v_ended.dispatched := ended_attempt.dispatched;
-  v_ended.error_code := ended_attempt.error_code;
+  v_ended.error_code := left(ended_attempt.error_code, 100);
   v_ended.lane_id := (running).lane_id;
   v_ended.start_ms := (running).start_ms;
   v_ended.bucket_after_ms := (running).bucket_ms - (running).start_ms;
@@ -5202,11 +5219,11 @@ begin
     settled_at = eve.clock(), input_tokens = settle_ended.input_tokens, output_tokens = settle_ended.output_tokens, thoughts_tokens = settle_ended.thoughts_tokens,
     cached_tokens = settle_ended.cached_tokens, total_tokens = settle_ended.total_tokens,
     usage_estimated = settle_ended.usage_estimated, upstream_status = settle_ended.upstream_status,
-    error_code = settle_ended.error_code, error_detail = left(settle_ended.error_detail, 2000),
+    error_code = left(settle_ended.error_code, 100), error_detail = left(settle_ended.error_detail, 2000),
     finish_reason = left(settle_ended.finish_reason, 100), latency_ms = settle_ended.latency_ms
   where r.finished_at = v_before.finished_at and r.request_no = v_before.request_no;
   update eve.request_keys k
-  set state = settle_ended.outcome, error_code = settle_ended.error_code
+  set state = settle_ended.outcome, error_code = left(settle_ended.error_code, 100)
   where k.consumer_id = v_before.consumer_id and k.request_id = v_before.request_id
     and k.request_no = v_before.request_no;
   if settle_ended.total_tokens is not null then
@@ -5388,7 +5405,7 @@ begin
       t.input_tokens, t.output_tokens, t.thoughts_tokens, t.cached_tokens,
       coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), t.latency_ms, i.attempt,
       i.bucket_ms - i.start_ms, t.upstream_status, coalesce(t.usage_estimated, false), true, i.consumer_id, i.key_id,
-      i.token_id, i.request_id, i.class, i.endpoint, nullif(i.requested_model, i.model), i.model, t.outcome, t.error_code,
+      i.token_id, i.request_id, i.class, i.endpoint, nullif(i.requested_model, i.model), i.model, t.outcome, left(t.error_code, 100),
       left(t.error_detail, 2000), left(t.finish_reason, 100), i.trace_id, nullif(i.metadata, '{}')
     from jsonb_to_recordset(write_ended.settlements) as t (
       request_no bigint, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer,
@@ -7081,10 +7098,13 @@ AS $function$
     (
       select coalesce(sum(pg_total_relation_size(c.oid)), 0)
       from pg_catalog.pg_class c
+      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
       where c.relkind in ('r', 'm')
         and (
           c.relnamespace in ('eve'::regnamespace, 'pg_catalog'::regnamespace)
           or c.oid in ('public.google_ai_usage_counters'::regclass, 'public.google_ai_maintenance_log'::regclass)
+          -- By their names: neither need be there, nor may everyone look into that schema.
+          or (n.nspname, c.relname) in (('public', 'media_objects'), ('cron', 'job_run_details'))
         )
     )
     + least(

@@ -55,6 +55,8 @@ export interface Load {
   /** Of each quota project. */
   limits: Limits;
   classes: ClassLoad[];
+  /** How far an estimate is from the real number of tokens at most, if not by ESTIMATE_ERROR. */
+  estimateError?: number;
 }
 
 /** One thing that a client wants of a model. */
@@ -75,6 +77,9 @@ export interface Call {
 const SMALL = [100, 460] as const;
 /** Pages to be parsed: nine or so fill the minute, and tokens are what is scarce. */
 const LARGE = [600, 3_000] as const;
+/** Prompts of every size, from a line to a quarter of the minute. */
+const MIXED = [30, 4_000] as const;
+const MIXED_ERROR = 0.15;
 /** A person's questions beside them. */
 const QUESTION = [100, 500] as const;
 
@@ -132,6 +137,10 @@ export function loads(minutes: { requests: number; tokens: number }): Load[] {
       saturating("batch", LARGE_CLIENTS, LARGE),
       people(2),
     ),
+    {
+      ...load("batch of all sizes", "tokens", saturating("batch", LARGE_CLIENTS, MIXED)),
+      estimateError: MIXED_ERROR,
+    },
   ];
 }
 
@@ -150,7 +159,8 @@ export function startClients(
   let clients = 0;
   const callOf = (client: number, of: ClassLoad, random: Random): Call => {
     const real = Math.round(between(random, ...of.tokens));
-    const error = between(random, -ESTIMATE_ERROR, ESTIMATE_ERROR);
+    const most = load.estimateError ?? ESTIMATE_ERROR;
+    const error = between(random, -most, most);
     return {
       no: ++calls,
       client,

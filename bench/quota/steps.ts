@@ -12,7 +12,7 @@ import { type Run, runAgainstEach } from "./run.ts";
 
 const MINUTE_MS = 60_000;
 /** So long batch has saturated the pool before interactive callers come; at 0 both come to empty lanes at once. */
-const QUIET_MINUTES = [3, 0];
+const QUIET_MINUTES = [3, 10, 0];
 /** After the last caller has come, so that the last ones can be answered. */
 const LAST_MINUTES = 2;
 const RPM = [5, 15, 30];

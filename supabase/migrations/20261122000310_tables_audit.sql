@@ -50,7 +50,12 @@ create table if not exists eve.requests (
   metadata jsonb,
   primary key (finished_at, request_no) with (fillfactor = 100),
   constraint requests_class_known check (class in ('interactive', 'batch')),
-  constraint requests_state_known check (state in ('succeeded', 'failed', 'cancelled', 'expired'))
+  constraint requests_state_known check (state in ('succeeded', 'failed', 'cancelled', 'expired')),
+  -- What writes them cuts or refuses what is longer: this holds for whatever else comes to write them.
+  constraint requests_texts_length check (
+    length(request_id) <= 200 and length(endpoint) <= 40 and length(requested_model) <= 1000 and length(model) <= 1000
+    and length(error_code) <= 100 and length(error_detail) <= 2000 and length(finish_reason) <= 100 and length(trace_id) <= 200
+  )
 ) partition by range (finished_at);
 create table if not exists eve.requests_default partition of eve.requests default;
 create index if not exists requests_request_no_idx on eve.requests (request_no);
@@ -109,7 +114,10 @@ create table if not exists eve.earlier_attempts (
   finish_reason text,
   primary key (request_no, attempt, settled_at),
   constraint earlier_attempts_class_known check (class in ('interactive', 'batch')),
-  constraint earlier_attempts_outcome_known check (outcome in ('succeeded', 'failed', 'cancelled', 'expired'))
+  constraint earlier_attempts_outcome_known check (outcome in ('succeeded', 'failed', 'cancelled', 'expired')),
+  constraint earlier_attempts_texts_length check (
+    length(model) <= 1000 and length(error_code) <= 100 and length(error_detail) <= 2000 and length(finish_reason) <= 100
+  )
 ) partition by range (settled_at);
 create table if not exists eve.earlier_attempts_default partition of eve.earlier_attempts default;
 create index if not exists earlier_attempts_settled_at_idx on eve.earlier_attempts using brin (settled_at) with (autosummarize = on);
@@ -159,7 +167,11 @@ create table if not exists eve.request_keys (
   class text not null,
   request_hash text not null,
   error_code text,
-  primary key (consumer_id, request_id)
+  primary key (consumer_id, request_id),
+  constraint request_keys_texts_length check (
+    length(request_id) <= 200 and length(state) <= 20 and length(requested_model) <= 1000 and length(class) <= 20
+    and length(request_hash) <= 200 and length(error_code) <= 100
+  )
 );
 create index if not exists request_keys_ended_at_idx on eve.request_keys using brin (ended_at);
 comment on table eve.request_keys is 'Requests that have ended and whose callers chose their ids, as they may come again. For as long as eve.retention keeps it.';
@@ -193,7 +205,11 @@ create table if not exists eve.refusals (
   limit_name text,
   trace_id text,
   primary key (refused_at, id),
-  constraint refusals_class_known check (class in ('interactive', 'batch'))
+  constraint refusals_class_known check (class in ('interactive', 'batch')),
+  constraint refusals_texts_length check (
+    length(request_id) <= 200 and length(endpoint) <= 40 and length(model) <= 200 and length(code) <= 100
+    and length(limit_name) <= 100 and length(trace_id) <= 200
+  )
 ) partition by range (refused_at);
 create table if not exists eve.refusals_default partition of eve.refusals default;
 create index if not exists refusals_id_idx on eve.refusals (id);
@@ -225,7 +241,10 @@ create table if not exists eve.refusal_counts (
   is_first boolean not null,
   times bigint not null,
   counted bigint not null default 0,
-  constraint refusal_counts_minute_key unique (minute, consumer_id, code, limit_name, model, class, endpoint, is_first)
+  constraint refusal_counts_minute_key unique (minute, consumer_id, code, limit_name, model, class, endpoint, is_first),
+  constraint refusal_counts_texts_length check (
+    length(code) <= 100 and length(limit_name) <= 100 and length(model) <= 1000 and length(class) <= 20 and length(endpoint) <= 40
+  )
 ) with (fillfactor = 50);
 comment on table eve.refusal_counts is 'Audit: refusals beyond the setting refusals_kept_a_minute, counted, so that a flood of them does not fill the disk.';
 comment on column eve.refusal_counts.limit_name is 'As in eve.refusals; empty: none.';

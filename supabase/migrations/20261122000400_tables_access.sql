@@ -131,7 +131,8 @@ create table if not exists eve.access_log (
       'consumer_added', 'consumer_rotated', 'consumer_enabled', 'consumer_disabled', 'consumer_removed', 'consumer_scoped',
       'token_issued', 'token_revoked'
     )
-  )
+  ),
+  constraint access_log_texts_length check (length(consumer_name) <= 1000 and length(address) <= 100)
 );
 create index if not exists access_log_at_idx on eve.access_log using brin (at);
 comment on table eve.access_log is 'Audit: what was done to consumers and tokens. What they were used for is in eve.requests and eve.refusals.';
@@ -143,7 +144,10 @@ create table if not exists eve.access_refusals (
   address text not null,
   subject text not null,
   times integer not null default 1,
-  primary key (minute, place, code, address, subject)
+  primary key (minute, place, code, address, subject),
+  constraint access_refusals_texts_length check (
+    length(place) <= 100 and length(code) <= 100 and length(address) <= 200 and length(subject) <= 1000
+  )
 );
 comment on table eve.access_refusals is 'Audit: credentials that were refused, counted per minute, network and consumer, so that a flood of them does not fill the disk.';
 comment on column eve.access_refusals.address is 'Where it came from, as eve.network_of says; empty: unknown; others: all that came after the minute''s number of rows was used up.';

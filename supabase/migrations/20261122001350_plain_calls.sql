@@ -26,6 +26,7 @@ begin
       limits eve.lane_limits,
       bucket_ms integer,
       step_ms double precision,
+      credit double precision,
       token_ms double precision,
       key_ids uuid[],
       answers jsonb[]
@@ -33,7 +34,7 @@ begin
   end if;
 end;
 $$;
-comment on type eve.plain_choice is 'Where a plain call may be booked. booked: its tokens; turns: the lane''s when it was chosen; step_ms: what its start adds to the pace, where it is paced; paces as eve.pool_pace, the others as eve.routes had them.';
+comment on type eve.plain_choice is 'Where a plain call may be booked. booked: its tokens; turns: the lane''s when it was chosen; step_ms: what its start adds to the pace, where it is paced; credit: as eve.next_pace has it; paces as eve.pool_pace, the others as eve.routes had them.';
 
 -- The least loaded lane that seems to have room for a plain call at now_ms and that nobody else is booking; locked, where the model has
 -- several. Nulls: there is none, or its consumer has a budget, or the request was made before.
@@ -56,7 +57,7 @@ begin
         60000 + (free.limits).guard_ms, plain_lane.now_ms
       )
     end,
-    free.token_ms, free.key_ids, free.answers
+    case when free.token_ms * free.booked > free.interval_ms then 3 else 0.5 end, free.token_ms, free.key_ids, free.answers
   into v_choice
   from (
     select c.capture, l.lane, m.expected, r.*,
@@ -211,7 +212,7 @@ begin
     update eve.lanes l
     set interactive_tail_ms = case v_batch when 0 then v_now else l.interactive_tail_ms end,
       batch_start_ms = case v_batch when 1 then v_now else l.batch_start_ms end,
-      pace_ms = case when c.paced then eve.next_pace(greatest(l.pace_ms, c.pace_ms), v_now, c.step_ms) else l.pace_ms end,
+      pace_ms = case when c.paced then eve.next_pace(greatest(l.pace_ms, c.pace_ms), v_now, c.step_ms, c.credit) else l.pace_ms end,
       token_pace_ms = case
         when c.paced then eve.next_pace(greatest(l.token_pace_ms, c.token_pace_ms), v_now, c.token_ms * c.booked, 3)
         else l.token_pace_ms

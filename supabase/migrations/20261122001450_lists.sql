@@ -192,7 +192,9 @@ begin
           -- Alone on lanes that are nearly empty batch goes as it comes; otherwise one by one, and behind nobody who waits.
           cross join lateral (
             select case g.class
-              when 'batch' then not eve.may_burst(l.lane, o.limits, 0, now_ms, g.calls_of_model)
+              when 'batch' then not eve.may_burst(
+                l.lane, o.limits, (select ceil(sum(t) * m.estimate_factor)::bigint from unnest(g.tokens) t), now_ms, g.calls_of_model
+              )
               else greatest((pool.pace).pace_ms, (pool.pace).token_pace_ms) > now_ms - coalesce((pool.pace).interval_ms, 0)
             end as paced
           ) batch

@@ -50,7 +50,10 @@ begin
     set interactive_tail_ms = case when w.persons > 0 then now_ms else l.interactive_tail_ms end,
       batch_start_ms = case when w.batch > 0 then now_ms else l.batch_start_ms end,
       pace_ms = case
-        when w.paced then eve.next_pace(greatest(l.pace_ms, w.pace_ms), now_ms, w.step_ms * w.calls)
+        when w.paced then eve.next_pace(
+          greatest(l.pace_ms, w.pace_ms), now_ms, w.step_ms * w.calls,
+          case when w.token_ms * w.tokens > w.interval_ms * w.calls then 3 else 0.5 end
+        )
         else l.pace_ms
       end,
       token_pace_ms = case
@@ -72,7 +75,8 @@ begin
         count(*) filter (where u.class = 'batch')::integer as batch,
         min(plain.leases[u.asked]) as lease_ms, bool_or(u.paced) as paced, bool_or(u.contended) as contended,
         min(u.stale_ms) as stale_ms, min(u.lanes) as lanes, max(u.pace_ms) as pace_ms, max(u.token_pace_ms) as token_pace_ms,
-        max(u.step_ms) as step_ms, min(u.token_ms) as token_ms, (array_agg(u.limits))[1] as limits
+        max(u.step_ms) as step_ms, min(u.token_ms) as token_ms,
+        min(u.interval_ms) as interval_ms, (array_agg(u.limits))[1] as limits
       -- What has no name here is a column of the route.
       from unnest(
         chosen.asked, chosen.classes, chosen.turns, chosen.tokens, chosen.paces, chosen.token_paces, chosen.steps,

@@ -12,7 +12,7 @@ declare
 begin
   v_ended.state := ended_attempt.state;
   v_ended.dispatched := ended_attempt.dispatched;
-  v_ended.error_code := ended_attempt.error_code;
+  v_ended.error_code := left(ended_attempt.error_code, 100);
   v_ended.lane_id := (running).lane_id;
   v_ended.start_ms := (running).start_ms;
   v_ended.bucket_after_ms := (running).bucket_ms - (running).start_ms;

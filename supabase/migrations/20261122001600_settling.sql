@@ -265,11 +265,11 @@ begin
     settled_at = eve.clock(), input_tokens = settle_ended.input_tokens, output_tokens = settle_ended.output_tokens, thoughts_tokens = settle_ended.thoughts_tokens,
     cached_tokens = settle_ended.cached_tokens, total_tokens = settle_ended.total_tokens,
     usage_estimated = settle_ended.usage_estimated, upstream_status = settle_ended.upstream_status,
-    error_code = settle_ended.error_code, error_detail = left(settle_ended.error_detail, 2000),
+    error_code = left(settle_ended.error_code, 100), error_detail = left(settle_ended.error_detail, 2000),
     finish_reason = left(settle_ended.finish_reason, 100), latency_ms = settle_ended.latency_ms
   where r.finished_at = v_before.finished_at and r.request_no = v_before.request_no;
   update eve.request_keys k
-  set state = settle_ended.outcome, error_code = settle_ended.error_code
+  set state = settle_ended.outcome, error_code = left(settle_ended.error_code, 100)
   where k.consumer_id = v_before.consumer_id and k.request_id = v_before.request_id
     and k.request_no = v_before.request_no;
   if settle_ended.total_tokens is not null then

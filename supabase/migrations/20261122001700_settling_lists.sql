@@ -27,7 +27,7 @@ begin
       t.input_tokens, t.output_tokens, t.thoughts_tokens, t.cached_tokens,
       coalesce(t.total_tokens, t.input_tokens + coalesce(t.output_tokens, 0)), t.latency_ms, i.attempt,
       i.bucket_ms - i.start_ms, t.upstream_status, coalesce(t.usage_estimated, false), true, i.consumer_id, i.key_id,
-      i.token_id, i.request_id, i.class, i.endpoint, nullif(i.requested_model, i.model), i.model, t.outcome, t.error_code,
+      i.token_id, i.request_id, i.class, i.endpoint, nullif(i.requested_model, i.model), i.model, t.outcome, left(t.error_code, 100),
       left(t.error_detail, 2000), left(t.finish_reason, 100), i.trace_id, nullif(i.metadata, '{}')
     from jsonb_to_recordset(write_ended.settlements) as t (
       request_no bigint, outcome text, input_tokens integer, output_tokens integer, thoughts_tokens integer,

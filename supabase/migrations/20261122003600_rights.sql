@@ -1,4 +1,5 @@
--- Who may do what: the one place.
+-- Who may do what, of all that stands before this file. Each part that comes after it has a file of rights of its own at its end, and the
+-- few later migrations that have none say it themselves; what holds of all is in tests/db/privileges.txt.
 --
 -- Everything that the gateway adds lives in schema eve, which the REST API does not expose, or in functions of public whose names
 -- begin with eve_. The service role alone may use them. Row-level security is on everywhere, so that a right which is given by

@@ -158,6 +158,18 @@ describe("rules of the schema", () => {
          and a.atttypid in ('timestamp'::regtype, 'timetz'::regtype, 'varchar'::regtype, 'bpchar'::regtype)`,
     ],
     [
+      "no text of the audit is without a bound",
+      `select format('%s.%s', c.oid::regclass, a.attname) as object
+       from pg_attribute a
+       join pg_class c on c.oid = a.attrelid
+       where c.oid in ('eve.requests'::regclass, 'eve.earlier_attempts'::regclass, 'eve.refusals'::regclass,
+           'eve.request_keys'::regclass, 'eve.refusal_counts'::regclass, 'eve.access_log'::regclass, 'eve.access_refusals'::regclass)
+         and a.attnum > 0 and a.atttypid = 'text'::regtype
+         and not exists (
+           select from pg_constraint k where k.conrelid = c.oid and k.contype = 'c' and a.attnum = any (k.conkey)
+         )`,
+    ],
+    [
       "public holds the tables that are adopted, the two that other programs read, and functions that begin with eve_",
       `select c.oid::regclass::text as object from pg_class c
        where c.relnamespace = 'public'::regnamespace and c.relkind not in ('i', 'S')

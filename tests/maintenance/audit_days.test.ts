@@ -257,6 +257,22 @@ describe("no more than audit_max_mb", () => {
       .toEqual([{ requests: 6 }]);
   });
 
+  test("media and pg_cron's history are counted with it", async () => {
+    const kept = async () => (await sql`select eve.kept_bytes()::float8 as bytes`)[0]!.bytes;
+    let before = await kept();
+    await sql`
+      insert into cron.job_run_details (jobid, status, return_message)
+      select 1, 'succeeded', repeat('x', 500) from generate_series(1, 2000)`;
+    expect(await kept() - before).toBeGreaterThan(1e6);
+    await sql`delete from cron.job_run_details where jobid = 1 and return_message like 'xx%'`;
+    before = await kept();
+    await sql`
+      insert into public.media_objects (tenant_id, file_sha256, size_bytes)
+      select 'default', encode(sha256(n::text::bytea), 'hex'), 1 from generate_series(1, 2000) n`;
+    expect(await kept() - before).toBeGreaterThan(2e5);
+    await sql`delete from public.media_objects`;
+  });
+
   test("two days stay, however little room there is", async () => {
     await liveFor(6);
     await sql`update eve.settings set value = 1 where name = 'audit_max_mb'`;
