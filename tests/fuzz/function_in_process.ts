@@ -12,7 +12,7 @@ import { googleProvider } from "../../shared/providers/google/provider.ts";
 import { openaiProvider } from "../../shared/providers/openai/provider.ts";
 import { yandexGptProvider } from "../../shared/providers/yandex/yandexgpt.ts";
 import type { FileToKeep } from "../../shared/batches/batch_files.ts";
-import type { OpenaiBatches } from "../../shared/endpoints/openai/files.ts";
+import type { OpenaiBatches } from "../../shared/endpoints/openai/files/files.ts";
 import { tokenRules } from "../../shared/tokens/token_rules.ts";
 import { modelsAlone } from "../unit/endpoints/router_fixture.ts";
 import { grant } from "../unit/gateway/gateway_fixture.ts";

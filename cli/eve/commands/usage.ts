@@ -259,7 +259,7 @@ function linesOf({ rows, others, others_of, totals, by }: UsageReport, withMeans
 function costOf({ paid_usd, free_usd, paid_unknown, free_unknown }: UsageReport["totals"]): string {
   const written = (usd: number, isUnknown: boolean) =>
     !isUnknown ? dollars(usd) : usd > 0 ? `over ${dollars(usd)}` : "unknown";
-  const free = free_usd > 0 ? ` (${written(free_usd, free_unknown)})` : "";
+  const free = free_usd > 0 || free_unknown ? ` (${written(free_usd, free_unknown)})` : "";
   return written(paid_usd, paid_unknown) + free;
 }
 

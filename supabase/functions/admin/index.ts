@@ -1,5 +1,5 @@
 import { badRequestCounter } from "../../../shared/gateway/bad_requests.ts";
-import { countBadRequests } from "../../../shared/database/bad_requests.ts";
+import { countBadRequests } from "../../../shared/database/maintenance/bad_requests.ts";
 import { createAdminEndpoint } from "../../../shared/admin/admin_endpoint.ts";
 import { ORIGINS_VARIABLE, readOrigins } from "../../../shared/admin/origins.ts";
 import { systemClock as clock } from "../../../shared/runtime/clock.ts";

@@ -1,5 +1,5 @@
 import { badRequestCounter } from "../../../shared/gateway/bad_requests.ts";
-import { countBadRequests } from "../../../shared/database/bad_requests.ts";
+import { countBadRequests } from "../../../shared/database/maintenance/bad_requests.ts";
 import { systemClock as clock } from "../../../shared/runtime/clock.ts";
 import { functionName } from "../../../shared/runtime/function_names.ts";
 import { createLog } from "../../../shared/runtime/log.ts";

@@ -1,5 +1,5 @@
 import { badRequestCounter } from "../../../shared/gateway/bad_requests.ts";
-import { countBadRequests } from "../../../shared/database/bad_requests.ts";
+import { countBadRequests } from "../../../shared/database/maintenance/bad_requests.ts";
 import { functionName, functionUrl } from "../../../shared/runtime/function_names.ts";
 import { createAccess } from "../../../shared/database/access.ts";
 import { createTelegramRows } from "../../../shared/database/posts/telegram.ts";
