@@ -2536,7 +2536,7 @@ begin
         and k.worker_id in (select j.worker_id from eve.jobs j where j.lease_until is not null and j.id::text = any (v_late))
     );
   end if;
-  -- Until the last of them was told to start; and half of the time that those between will take at most: nobody wakes who sleeps
+  -- Until the start of the last of them; and half of the time that those between will take at most: nobody wakes who sleeps
   -- too long when places come free sooner, and to ask too early costs a question.
   select count(*),
     greatest(
@@ -2551,7 +2551,7 @@ begin
     and (i.any_lane or i.lane_id = queued_before.lane_id)
     and (i.queued_ms, i.request_no) < (queued_before.queued_ms, coalesce(queued_before.request_no, 9223372036854775807))
     and left(i.request_id, 36) <> all (v_passed);
-  -- Whoever comes first behind the calls of one worker is to find that they are late before the pace has lost anything by it.
+  -- The first caller behind the calls of one worker is to find that they are late before the pace has lost anything by it.
   if calls > 1 and queued_before.interval_ms is not null then
     v_last := eve.job_worker(v_before[calls]);
   end if;
@@ -10791,6 +10791,27 @@ end;
 $function$;
 comment on function public.eve_limits_clear is 'Takes away what a quota project has of its own: the model''s row counts again.';
 
+-- prices --------------------------------------------------------------------------------------------------------------
+
+create table eve.model_prices (
+  model text not null,
+  input_usd numeric,
+  cached_usd numeric,
+  output_usd numeric,
+  is_free boolean not null default false,
+  as_of date not null,
+  constraint model_prices_model_size CHECK (((length(model) >= 1) AND (length(model) <= 200))),
+  constraint model_prices_pkey PRIMARY KEY (model),
+  constraint model_prices_range CHECK ((((input_usd >= (0)::numeric) AND (input_usd <= (1000000)::numeric)) AND ((cached_usd >= (0)::numeric) AND (cached_usd <= (1000000)::numeric)) AND ((output_usd >= (0)::numeric) AND (output_usd <= (1000000)::numeric))))
+);
+alter table eve.model_prices enable row level security;
+comment on table eve.model_prices is 'What models cost, US dollars a million tokens. A model without a row, or with a null, has no known price.';
+comment on column eve.model_prices.input_usd is 'Of input that no cache had.';
+comment on column eve.model_prices.cached_usd is 'Of input that the provider had cached; null: as other input.';
+comment on column eve.model_prices.output_usd is 'Of the answer and of thinking.';
+comment on column eve.model_prices.is_free is 'Whether it is called in a free tier: it costs nothing, and the price says what it would have cost.';
+comment on column eve.model_prices.as_of is 'The day on which the price was looked up.';
+
 -- doctor_and_usage ----------------------------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION eve.platform_facts()
@@ -10970,16 +10991,6 @@ AS $function$
 $function$;
 comment on function public.eve_doctor is 'Facts for a check of the whole project: clock, migrations, extensions, jobs and their last runs, answers to scheduled calls, alerts, maintenance.';
 
-CREATE OR REPLACE FUNCTION eve.known_prices()
- RETURNS TABLE(model text, input_usd numeric, cached_usd numeric, output_usd numeric, is_free boolean)
- LANGUAGE sql
- STABLE
- SET search_path TO ''
-AS $function$
-  select p.model, p.input_usd, p.cached_usd, p.output_usd, p.is_free from eve.model_prices p;
-$function$;
-comment on function eve.known_prices is 'US dollars a million tokens, by model; null is unknown. Of the answer and of thinking: output_usd; cached_usd null: as other input.';
-
 CREATE OR REPLACE FUNCTION eve.usage_cover(is_hourly boolean, INOUT since timestamp with time zone, INOUT until timestamp with time zone, OUT day_from date, OUT day_until date, OUT stale date[], OUT lower timestamp with time zone[], OUT upper timestamp with time zone[])
  RETURNS record
  LANGUAGE plpgsql
@@ -11103,7 +11114,7 @@ begin
     -- What was never used costs nothing, whether its price is known or not.
     k.input_usd is null and s.input > 0 or k.output_usd is null and s.output + s.thoughts > 0
   from sums s
-  left join eve.known_prices() k on k.model = s.model;
+  left join eve.model_prices k on k.model = s.model;
 end;
 $function$;
 
@@ -14265,6 +14276,7 @@ AS $function$
     select l.key, l.size_bytes from jsonb_to_recordset(eve_media_compare.listed -> 'objects') as l (key text, size_bytes bigint)
   ), known as materialized (
     select o.s3_key, o.tenant_id, o.file_sha256, eve.media_bytes(o) as bytes, o.state, o.missing_since,
+      o.state in ('stored', 'verified') and o.stored_bytes is null and o.size_bytes is null as has_no_size,
       o.state in ('stored', 'verified') and o.stored_in = 's3'
         and coalesce(o.first_seen_at, '-infinity') < eve_media_compare.seen_before
         and not exists (select from bucket b where b.key = o.s3_key) as is_missing
@@ -14272,15 +14284,16 @@ AS $function$
     where o.s3_key collate "C" > coalesce(eve_media_compare.after, '')
       and (eve_media_compare.until is null or o.s3_key collate "C" <= eve_media_compare.until)
   ), changed as materialized (
-    select o.tenant_id, o.file_sha256, k.is_missing
+    select o.tenant_id, o.file_sha256, k.is_missing, case when k.has_no_size then b.size_bytes end as found_bytes
     from known k
     join public.media_objects o on o.tenant_id = k.tenant_id and o.file_sha256 = k.file_sha256
-    where k.is_missing <> (k.missing_since is not null)
+    left join bucket b on b.key = k.s3_key
+    where k.is_missing <> (k.missing_since is not null) or (k.has_no_size and b.size_bytes is not null)
     order by o.tenant_id, o.file_sha256
     for update of o skip locked
   ), marked as (
     update public.media_objects o
-    set missing_since = case when c.is_missing then eve.clock() end
+    set missing_since = case when c.is_missing then eve.clock() end, stored_bytes = coalesce(c.found_bytes, o.stored_bytes)
     from changed c
     where o.tenant_id = c.tenant_id and o.file_sha256 = c.file_sha256
   )
@@ -14304,7 +14317,7 @@ AS $function$
         select jsonb_agg(jsonb_build_object('key', k.s3_key, 'size_bytes', k.bytes, 'listed_bytes', b.size_bytes))
         from known k
         join bucket b on b.key = k.s3_key
-        where k.state in ('stored', 'verified') and k.bytes <> b.size_bytes
+        where k.state in ('stored', 'verified') and not k.has_no_size and k.bytes <> b.size_bytes
       ), '[]'
     )
   );
@@ -26650,25 +26663,6 @@ comment on function public.eve_model_change is 'Changes what a model can, which 
 
 -- overview ------------------------------------------------------------------------------------------------------------
 
-create table eve.model_prices (
-  model text not null,
-  input_usd numeric,
-  cached_usd numeric,
-  output_usd numeric,
-  is_free boolean not null default false,
-  as_of date not null,
-  constraint model_prices_model_size CHECK (((length(model) >= 1) AND (length(model) <= 200))),
-  constraint model_prices_pkey PRIMARY KEY (model),
-  constraint model_prices_range CHECK ((((input_usd >= (0)::numeric) AND (input_usd <= (1000000)::numeric)) AND ((cached_usd >= (0)::numeric) AND (cached_usd <= (1000000)::numeric)) AND ((output_usd >= (0)::numeric) AND (output_usd <= (1000000)::numeric))))
-);
-alter table eve.model_prices enable row level security;
-comment on table eve.model_prices is 'What models cost, US dollars a million tokens. A model without a row, or with a null, has no known price.';
-comment on column eve.model_prices.input_usd is 'Of input that no cache had.';
-comment on column eve.model_prices.cached_usd is 'Of input that the provider had cached; null: as other input.';
-comment on column eve.model_prices.output_usd is 'Of the answer and of thinking.';
-comment on column eve.model_prices.is_free is 'Whether it is called in a free tier: it costs nothing, and the price says what it would have cost.';
-comment on column eve.model_prices.as_of is 'The day on which the price was looked up.';
-
 CREATE OR REPLACE FUNCTION public.eve_prices()
  RETURNS jsonb
  LANGUAGE sql
@@ -27007,7 +27001,7 @@ begin
     select s.*, case when p.is_free then 0 else p.usd end as paid_usd, case when p.is_free then p.usd else 0 end as free_usd,
       p.is_unknown and not p.is_free as paid_unknown, p.is_unknown and p.is_free as free_unknown
     from sums s
-    left join eve.known_prices() k on k.model = s.model
+    left join eve.model_prices k on k.model = s.model
     cross join lateral (
       select coalesce(k.is_free, false) as is_free,
         trim_scale(

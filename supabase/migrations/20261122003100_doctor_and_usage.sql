@@ -182,17 +182,6 @@ as $$
 $$;
 comment on function public.eve_doctor is 'Facts for a check of the whole project: clock, migrations, extensions, jobs and their last runs, answers to scheduled calls, alerts, maintenance.';
 
--- What models cost, as far as it is known here: nothing, until a later migration brings a table of prices.
-create or replace function eve.known_prices()
-returns table (model text, input_usd numeric, cached_usd numeric, output_usd numeric, is_free boolean)
-language sql
-stable
-set search_path = ''
-as $$
-  select null::text, null::numeric, null::numeric, null::numeric, null::boolean where false;
-$$;
-comment on function eve.known_prices is 'US dollars a million tokens, by model; null is unknown. Of the answer and of thinking: output_usd; cached_usd null: as other input.';
-
 -- What the sums of [since, until) are read from: whole Pacific days as days, which are a twentieth of the rows, but for those whose
 -- hours have changed since they were summed; the edges, and sums by the hour, as hours. `since` is taken down to the hour and `until`
 -- up, and where hours are no longer kept to the day; or, by the hour, to the first one that is.
@@ -331,7 +320,7 @@ begin
     -- What was never used costs nothing, whether its price is known or not.
     k.input_usd is null and s.input > 0 or k.output_usd is null and s.output + s.thoughts > 0
   from sums s
-  left join eve.known_prices() k on k.model = s.model;
+  left join eve.model_prices k on k.model = s.model;
 end;
 $$;
 

@@ -106,7 +106,7 @@ begin
     select s.*, case when p.is_free then 0 else p.usd end as paid_usd, case when p.is_free then p.usd else 0 end as free_usd,
       p.is_unknown and not p.is_free as paid_unknown, p.is_unknown and p.is_free as free_unknown
     from sums s
-    left join eve.known_prices() k on k.model = s.model
+    left join eve.model_prices k on k.model = s.model
     cross join lateral (
       select coalesce(k.is_free, false) as is_free,
         trim_scale(
