@@ -115,7 +115,7 @@ async function written(way: Way, projects: number, rpm: number, tpm: number | nu
 }
 
 test(
-  "[G1.ways] a call is written down the same, and answered the same, whichever of the three ways books it",
+  "a call is written down the same, and answered the same, whichever of the three ways books it",
   async () => {
     const step = fc.record<Step>({
       class: fc.constantFrom("interactive", "batch"),
