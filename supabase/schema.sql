@@ -2789,9 +2789,7 @@ begin
   )
   select make_route.requested_model, f.lane_id, v_model.model, count(*) over (), v_stale_ms, f.limits,
     case when (f.limits).rpm <= 600 then 1 else 100 end,
-    -- One lane without a limit, and the pool has none.
-    case when bool_and((f.limits).rpm > 0) over () then (60000 + (f.limits).guard_ms)::double precision / sum((f.limits).rpm) over () end,
-    case when bool_and((f.limits).tpm > 0) over () then (60000 + (f.limits).guard_ms)::double precision / sum((f.limits).tpm) over () end,
+    f.interval_ms, f.token_ms,
     v_model.estimate_ceiling,
     coalesce((f.limits).tpm::double precision / nullif(coalesce((f.limits).rpm, 60), 0), 'infinity'),
     f.key_ids,
@@ -2803,7 +2801,11 @@ begin
       order by place.turn
     )
   from (
-    select o.*, rank() over (order by o.priority) as preference
+    -- Of the whole pool, whatever each lane's priority: a pace that knew the preferred lanes alone would hold batch back from the others.
+    -- One lane without a limit, and the pool has none.
+    select o.*, rank() over (order by o.priority) as preference,
+      case when bool_and((o.limits).rpm > 0) over () then (60000 + (o.limits).guard_ms)::double precision / sum((o.limits).rpm) over () end as interval_ms,
+      case when bool_and((o.limits).tpm > 0) over () then (60000 + (o.limits).guard_ms)::double precision / sum((o.limits).tpm) over () end as token_ms
     from eve.lanes_for(v_model, make_route.now_ms, '{}', '{}') o
   ) f
   where f.preference = 1 and f.lane_id is not null;

@@ -115,7 +115,7 @@ async function written(way: Way, projects: number, rpm: number, tpm: number | nu
 }
 
 test(
-  "[G1.ways] a call is written down the same, and answered the same, whichever of the three ways books it",
+  "a call is written down the same, and answered the same, whichever of the three ways books it",
   async () => {
     const step = fc.record<Step>({
       class: fc.constantFrom("interactive", "batch"),
@@ -140,3 +140,30 @@ test(
   },
   120_000,
 );
+
+test("a pool's pace counts all of its lanes, also where people prefer one: batch has what the others have", async () => {
+  await clearLedger(sql);
+  await clock.set("2026-11-18T12:00:00Z");
+  for (const priority of [10, 30]) {
+    const id = await addKey(sql, `key-${priority}`, { project: `project-${priority}` });
+    await sql`update public.google_ai_api_keys set priority = ${priority} where id = ${id}`;
+  }
+  await addModel(sql, "m", { rpm: 30, tpm: 16_000 });
+  await reserve(sql, "first", { models: ["m"], ...STEP_BY_STEP });
+  await reserve(sql, "second", { models: ["m"], ...STEP_BY_STEP });
+  const routes =
+    await sql`select interval_ms, round((token_ms * 32000)::numeric)::int as window_ms from eve.routes where model = 'm'`;
+  expect([...routes]).toEqual([{ interval_ms: 60_250 / 60, window_ms: 60_250 }]);
+
+  // Interactive callers at half of the pool's capacity; batch asks every second, and is to have the other half.
+  let batch = 0;
+  for (let second = 0; second < 120; second++) {
+    if (second % 2 === 0) {
+      expect(await reserve(sql, `i${second}`)).toMatchObject({ status: "granted" });
+    }
+    const answer = await reserve(sql, `b${second}`, { class: "batch" });
+    if (answer.status === "granted" && second >= 60) batch++;
+    await clock.advance(1_005);
+  }
+  expect(batch).toBeGreaterThan(26);
+});
