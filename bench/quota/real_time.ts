@@ -24,7 +24,7 @@ const WORDS =
   "the festival takes place in the old town on Saturday evening with music and food for everybody "
     .repeat(3);
 
-interface Told {
+interface CallResult {
   askedAt: number;
   wait: number;
   ok: boolean;
@@ -79,7 +79,7 @@ export async function realTime(
           refused: { total: number };
         };
       };
-      const call = async (of: "interactive" | "batch"): Promise<Told> => {
+      const call = async (of: "interactive" | "batch"): Promise<CallResult> => {
         const askedAt = performance.now();
         const answer = await fetch(
           `${stack.url}/functions/v1/llm-invoke/v1/chat/completions`,
@@ -115,7 +115,7 @@ export async function realTime(
         };
       };
       let over = false;
-      const batch: Told[] = [];
+      const batch: CallResult[] = [];
       const notebook = Promise.all(
         Array.from({ length: NOTEBOOK_CALLS }, async () => {
           while (!over) batch.push(await call("batch"));
@@ -125,7 +125,7 @@ export async function realTime(
       const before = await counts();
       const began = performance.now();
       const period = 60_000 / BOT_PER_MINUTE;
-      const asked: Promise<Told>[] = [];
+      const asked: Promise<CallResult>[] = [];
       for (let n = 0; n < BOT_PER_MINUTE * minutes; n++) {
         await sleep(
           Math.max(

@@ -101,11 +101,12 @@ interface LockEntry {
   dependencies?: Record<string, string>;
 }
 
-/** Entries of a package-lock.json that npm would install without looking at what it got. */
+/** Entries of a package-lock.json that npm would install without looking at what it got; folders of the checkout are its own. */
 export function withoutIntegrity(lock: string): string[] {
   const { packages = {} } = JSON.parse(lock) as { packages?: Record<string, LockEntry> };
-  return Object.entries(packages).filter(([path, { integrity, link }]) =>
-    path.includes("node_modules/") && link !== true && integrity === undefined
+  return Object.entries(packages).filter(([path, { resolved, integrity, link }]) =>
+    path.includes("node_modules/") && link !== true && integrity === undefined &&
+    !/^file:(?!\.\.)/.test(resolved ?? "")
   ).map(([path]) => path);
 }
 

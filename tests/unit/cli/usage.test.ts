@@ -45,7 +45,7 @@ const report: UsageReport = {
   unpriced: ["m"],
 };
 
-async function run(told: Partial<UsageReport>, ...words: string[]) {
+async function run(answered: Partial<UsageReport>, ...words: string[]) {
   const said: string[] = [];
   const asked: UsageFilter[] = [];
   const clock = {
@@ -60,7 +60,7 @@ async function run(told: Partial<UsageReport>, ...words: string[]) {
       rollUp: () => Promise.resolve(true),
       usage: (filter: UsageFilter) => {
         asked.push(filter);
-        return Promise.resolve({ ...report, ...told });
+        return Promise.resolve({ ...report, ...answered });
       },
     },
     cache: { stats: () => Promise.resolve({ totals: { hits: 0, misses: 0 } }) },
@@ -74,7 +74,7 @@ async function run(told: Partial<UsageReport>, ...words: string[]) {
   return { code, asked, said: said.join("\n") };
 }
 
-test("all others are one line, and what has no known price is never told as nothing", async () => {
+test("all others are one line, and what has no known price is never answered as nothing", async () => {
   const { said, asked } = await run({}, "--by", "consumer", "--top", "3");
   expect(asked).toMatchObject([{ by: ["consumer"], top: 3 }]);
   const costs = said.split("\n").map((line) => line.replace(/ +[▏▎▍▌▋▊▉█]+ *$/, "").trimEnd());
