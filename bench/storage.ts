@@ -181,9 +181,9 @@ async function perCall() {
   });
   const fastShare = await withSite(async (site) => {
     const shares: Record<string, number> = {};
-    for (const  of of["interactive", "batch"] as const) {
+    for (const kind of ["interactive", "batch"] as const) {
       for (const rate of FAST_RATES) {
-        shares[`${of}_${rate}`] = round(await site.fastShare(rate, of, FAST_CALLS), 3);
+        shares[`${kind}_${rate}`] = round(await site.fastShare(rate, kind, FAST_CALLS), 3);
       }
     }
     return shares;
