@@ -8,6 +8,7 @@ const PARTS = [
   "deno.json",
   "package.json",
   "cli",
+  "local/migration_sums.ts",
   "local/unreleased_migrations.ts",
   "shared",
   "supabase/config.toml",

@@ -66,7 +66,6 @@ const COLUMNS = [
 
 export default function UsagePage() {
   const { t, i18n } = useTranslation();
-  const format = useFormat();
   const { api } = useConsole();
   const [span, setSpan] = useState<Span>("week");
   const [by, setBy] = useState<By>("day");
