@@ -312,10 +312,10 @@ describe("[security.redirects] no call is forgotten", () => {
   const CLIENTS: Record<string, string | null> = {
     "shared/calls/worker_call.ts": "who wakes the worker",
     "shared/crawl/fetch_page.ts": null,
-    "shared/http/public_fetch.ts": null,
-    "shared/http/public_post.ts": "a delivery to a webhook",
+    "shared/http/outgoing/public_fetch.ts": null,
+    "shared/http/outgoing/public_post.ts": "a delivery to a webhook",
     "shared/identity/session.ts": "the Auth API's client",
-    "shared/maintenance/alert_channel.ts": "the webhook's channel",
+    "shared/maintenance/alerts/alert_channel.ts": "the webhook's channel",
     "shared/media/s3/probe.ts": "the driver of stores that speak S3",
     "shared/media/s3/transport.ts": "the driver of stores that speak S3",
     "shared/telegram/bot_api.ts": "the Bot API, asked for a file",

@@ -88,7 +88,10 @@ export default function RequestsPage({ requestNo }: { requestNo: string | undefi
   const [live, setLive] = useState(false);
   const news = useLiveRequests(live).filter((row) => isAsked(row, asked));
   const address = requestAddress(shown, asked);
-  useEffect(() => navigate(address, { replace: true }), [address]);
+  useEffect(() => {
+    // While the next page is loaded this one is hidden, and still runs: a pause that ends then must not lead back.
+    if (location.hash.startsWith("#/requests")) navigate(address, { replace: true });
+  }, [address]);
   const requests = useInfiniteQuery({
     queryKey: ["requests", asked],
     queryFn: ({ signal, pageParam }) =>
