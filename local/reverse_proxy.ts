@@ -62,7 +62,7 @@ const FIRST_BYTE_TIMEOUT_MS = 150_000;
 const RETRY_AFTER_S = "1";
 
 /** About one hop only, RFC 9110 section 7.6.1; the other side's client or server sets its own. */
-const HOP_BY_HOP = new Set([
+const HOP_BY_HOP = [
   "connection",
   "keep-alive",
   "proxy-authenticate",
@@ -72,9 +72,7 @@ const HOP_BY_HOP = new Set([
   "trailer",
   "transfer-encoding",
   "upgrade",
-  // This server has answered what is expected before a body.
-  "expect",
-]);
+];
 
 /** About the connection or the address of another server; no function has a use for them. */
 const NOT_SERVED = new Set(["CONNECT", "TRACE", "TRACK"]);
@@ -203,7 +201,7 @@ async function forward(
   if (!worker.url) await worker.start();
   const workerUrl = worker.url;
   if (!workerUrl) return unavailable(outgoing, worker);
-  const { hostname, port, host } = new URL(workerUrl);
+  const { hostname, port } = new URL(workerUrl);
   const call = String(++calls);
   const sent = httpRequest({
     agent,
@@ -214,7 +212,7 @@ async function forward(
     headers: {
       ...withoutHopByHop(incoming.headers),
       ...(incoming.headers["transfer-encoding"] !== undefined && { "transfer-encoding": "chunked" }),
-      host,
+      host: new URL(workerUrl).host,
       // The answer is passed on as it comes, so it must come as the client can read it.
       "accept-encoding": "identity",
       "x-forwarded-for": incoming.socket.remoteAddress,
@@ -263,11 +261,10 @@ function endCall(workerUrl: string, call: string): void {
 }
 
 function withoutHopByHop(from: IncomingHttpHeaders): OutgoingHttpHeaders {
-  const named = from.connection === undefined
-    ? []
-    : from.connection.split(",").map((name) => name.trim().toLowerCase());
-  const headers: OutgoingHttpHeaders = {};
-  for (const name in from) if (!HOP_BY_HOP.has(name) && !named.includes(name)) headers[name] = from[name];
+  const headers: OutgoingHttpHeaders = { ...from };
+  const named = (from.connection ?? "").split(",").map((name) => name.trim().toLowerCase());
+  // This server has answered what is expected before a body.
+  for (const name of [...HOP_BY_HOP, ...named, "expect"]) delete headers[name];
   return headers;
 }
 
