@@ -1,7 +1,4 @@
-/**
- * How the reverse proxy tells a function's process that the client of a call has gone. Deno's server (2.9.6) tells it only in two cases: the
- * response has begun, or the body had come in the same packet as the head.
- */
+/** How the reverse proxy tells a function's process that the client of a call has gone: see disconnects.ts for why it has to. */
 
 /** Each call's number, in a header that the reverse proxy sets. */
 export const CALL_HEADER = "x-local-call";

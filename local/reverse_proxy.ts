@@ -2,24 +2,13 @@
  * The one address of the stack, routed as a Supabase project's: `/functions/v1/<name>/...` to the function's process,
  * `/rest/v1` and `/auth/v1` to the embedded API.
  */
-import {
-  Agent,
-  createServer,
-  type IncomingHttpHeaders,
-  type IncomingMessage,
-  type OutgoingHttpHeaders,
-  request as httpRequest,
-  type Server,
-  type ServerResponse,
-} from "node:http";
-import { once } from "node:events";
-import { pipeline } from "node:stream";
-import { getRequestListener } from "@hono/node-server";
 import { type Clock, systemClock } from "../shared/runtime/clock.ts";
 import { asGatewayError } from "../shared/contract/gateway_error.ts";
 import { BODY_TIMEOUT_MS, readBody } from "../shared/http/body.ts";
 import { CALL_HEADER, DISCONNECTED_PATH } from "./call_number.ts";
 import { DEMO_PAGE_PATH, demoPage } from "./demo_page.ts";
+import { Disconnects } from "./disconnects.ts";
+import { IdleConnections } from "./idle_connections.ts";
 import type { SupervisedProcess } from "./supervised_process.ts";
 
 export interface ReverseProxyOptions {
@@ -32,10 +21,8 @@ export interface ReverseProxyOptions {
   /** Answers what is below `/emulator/telegram`, if Telegram is emulated. */
   telegram?: ((request: Request) => Promise<Response>) | undefined;
   log: (line: string) => void;
-  /** Of the time-out of bodies for the embedded API. */
+  /** Of the time-outs of senders. */
   clock?: Clock;
-  /** How long a connection may be without a request, and a head may take. */
-  idleTimeoutMs?: number;
 }
 
 export interface ReverseProxy {
@@ -48,12 +35,6 @@ export interface ReverseProxy {
  * Functions have bounds of their own.
  */
 const MAX_API_BODY_BYTES = 14 * 1024 * 1024;
-
-/** Queries of the REST API may list many ids. */
-const MAX_HEAD_BYTES = 256 * 1024;
-
-/** Half of Node's own time for a head. */
-const IDLE_TIMEOUT_MS = 30_000;
 
 /** The platform gives up on a function that has not sent its first byte by then. */
 const FIRST_BYTE_TIMEOUT_MS = 150_000;
@@ -74,110 +55,85 @@ const HOP_BY_HOP = [
   "upgrade",
 ];
 
-/** About the connection or the address of another server; no function has a use for them. */
-const NOT_SERVED = new Set(["CONNECT", "TRACE", "TRACK"]);
+/** `fetch` cannot send these, and no function has a use for them. */
+const NOT_FORWARDED = new Set(["CONNECT", "TRACE", "TRACK"]);
 
-/** @throws Error with the code EADDRINUSE when the port of 127.0.0.1 is taken */
-export async function startReverseProxy(options: ReverseProxyOptions): Promise<ReverseProxy> {
-  const { port, log, idleTimeoutMs = IDLE_TIMEOUT_MS } = options;
-  const agent = new Agent({ keepAlive: true });
-  const others = getRequestListener(
-    (request, { incoming }) =>
-      answer(request, (incoming as IncomingMessage).socket.remoteAddress ?? "", options),
-    {
-      overrideGlobalObjects: false,
-      errorHandler(error) {
-        log(`request failed: ${error instanceof Error ? error.stack : error}`);
-        return errorResponse(500, "internal_error", "The local stack failed: see its log.");
-      },
+/** Starts listening on 127.0.0.1. Throws Deno.errors.AddrInUse when the port is taken. */
+export function startReverseProxy(options: ReverseProxyOptions): ReverseProxy {
+  const clock = options.clock ?? systemClock;
+  const server: Deno.HttpServer<Deno.NetAddr> = Deno.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    onListen: () => {},
+    onError(error) {
+      options.log(`request failed: ${error instanceof Error ? error.stack : error}`);
+      return errorResponse(500, "internal_error", "The local stack failed: see its log.");
     },
-  );
-  const server = createServer({
-    headersTimeout: idleTimeoutMs,
-    keepAliveTimeout: idleTimeoutMs,
-    // Who reads a body has a time-out for it.
-    requestTimeout: 0,
-    connectionsCheckingInterval: Math.ceil(idleTimeoutMs / 6),
-    maxHeaderSize: MAX_HEAD_BYTES,
-  }, (incoming, outgoing) => {
-    const [, functions, version, name] = pathOf(incoming).split("/", 4);
-    const worker = functions === "functions" && version === "v1" && options.functions.get(name ?? "");
-    if (!worker || NOT_SERVED.has(incoming.method!)) return void others(incoming, outgoing);
-    forward(incoming, outgoing, worker, agent).catch((error) => {
-      log(`request failed: ${error instanceof Error ? error.stack : error}`);
-      outgoing.destroy();
-    });
+  }, (request, info) => {
+    const end = connections.begin(info.remoteAddr);
+    info.completed.then(end, end);
+    return route(request, info.remoteAddr, { ...options, clock }, disconnects);
   });
-  // Node would close the connection without a word.
-  server.on("connect", (_, socket) => {
-    socket.end("HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-  });
-  const inProgress = new Set<ServerResponse>();
-  server.on("request", (_, outgoing) => {
-    inProgress.add(outgoing);
-    outgoing.on("close", () => inProgress.delete(outgoing));
-  });
-  await listening(server, port);
+  const disconnects = new Disconnects(server.addr.port);
+  let connections: IdleConnections;
+  try {
+    connections = new IdleConnections({ port: options.port, serverPort: server.addr.port, clock });
+  } catch (error) {
+    void server.shutdown();
+    throw error;
+  }
   return {
     async shutdown() {
-      server.close();
-      await Promise.all([...inProgress].map((outgoing) => once(outgoing, "close")));
-      server.closeAllConnections();
-      agent.destroy();
+      connections.close();
+      await server.shutdown();
+      connections.closeAll();
     },
   };
 }
 
-async function listening(server: Server, port: number): Promise<void> {
-  server.listen(port, "127.0.0.1");
-  // It throws what comes as an error meanwhile.
-  await once(server, "listening");
-}
-
-function pathOf({ url }: IncomingMessage): string {
-  return url!.split("?", 1)[0]!;
-}
-
-async function answer(
+function route(
   request: Request,
-  client: string,
-  { functions, api, console, telegram, clock = systemClock }: ReverseProxyOptions,
-): Promise<Response> {
-  if (NOT_SERVED.has(request.method)) {
+  client: Deno.NetAddr,
+  options: ReverseProxyOptions & { clock: Clock },
+  disconnects: Disconnects,
+): Response | Promise<Response> {
+  // Before the address is looked at: that of a CONNECT is another server's.
+  if (NOT_FORWARDED.has(request.method)) {
     return errorResponse(405, "method_not_allowed", `${request.method} is not served.`);
   }
-  const { pathname } = new URL(request.url);
-  const [, room, version, name] = pathname.split("/");
+  const url = new URL(request.url);
+  const [, room, version, name] = url.pathname.split("/");
   if (version === "v1" && (room === "rest" || room === "auth")) {
-    return await ofApi(request, client, api, clock);
+    return ofApi(request, client, options);
   }
   if (version === "v1" && room === "functions" && name) {
-    return errorResponse(404, "not_found", `There is no function named ${name}.`);
+    const worker = options.functions.get(name);
+    if (!worker) return errorResponse(404, "not_found", `There is no function named ${name}.`);
+    return forward(request, url, client, worker, disconnects);
   }
-  if (room === "console" && console) return await console(request);
-  if (room === "emulator" && version === "telegram" && telegram) return await telegram(request);
-  if (pathname === DEMO_PAGE_PATH) return demoPage();
-  if (pathname === "/") {
+  if (room === "console" && options.console) return options.console(request);
+  if (room === "emulator" && version === "telegram" && options.telegram) return options.telegram(request);
+  if (url.pathname === DEMO_PAGE_PATH) return demoPage();
+  if (url.pathname === "/") {
     return Response.json({
       name: "EVE Gateway, local stack",
-      functions: [...functions.keys()].map((key) => `/functions/v1/${key}`),
+      functions: [...options.functions.keys()].map((key) => `/functions/v1/${key}`),
       rest: "/rest/v1",
       auth: "/auth/v1",
-      ...(console && { console: "/console/" }),
-      ...(telegram && { telegram: "/emulator/telegram", page: DEMO_PAGE_PATH }),
+      ...(options.console && { console: "/console/" }),
+      ...(options.telegram && { telegram: "/emulator/telegram", page: DEMO_PAGE_PATH }),
     });
   }
-  return errorResponse(404, "not_found", `Nothing is served at ${pathname}.`);
+  return errorResponse(404, "not_found", `Nothing is served at ${url.pathname}.`);
 }
 
 /** The embedded API has neither a time-out nor a bound for what it is sent. */
 async function ofApi(
   request: Request,
-  client: string,
-  api: ReverseProxyOptions["api"],
-  clock: Clock,
+  client: Deno.NetAddr,
+  { api, clock }: ReverseProxyOptions & { clock: Clock },
 ): Promise<Response> {
-  if (request.body === null) return await api(request, client);
+  if (request.body === null) return await api(request, client.hostname);
   const limits = { maxBytes: MAX_API_BODY_BYTES, timeoutMs: BODY_TIMEOUT_MS, clock };
   let body: Uint8Array;
   try {
@@ -187,69 +143,68 @@ async function ofApi(
     return errorResponse(status, code, publicMessage);
   }
   const { method, headers, url } = request;
-  return await api(new Request(url, { method, headers, body: body.slice() }), client);
+  return await api(new Request(url, { method, headers, body: body.slice() }), client.hostname);
 }
 
 /** Streams both ways; when the client goes, so does the request to the function. */
 async function forward(
-  incoming: IncomingMessage,
-  outgoing: ServerResponse,
+  request: Request,
+  url: URL,
+  client: Deno.NetAddr,
   worker: SupervisedProcess,
-  agent: Agent,
-): Promise<void> {
+  disconnects: Disconnects,
+): Promise<Response> {
   // One that is to start late starts now; one that went down is started again by itself.
   if (!worker.url) await worker.start();
-  const workerUrl = worker.url;
-  if (!workerUrl) return unavailable(outgoing, worker);
-  const { hostname, port } = new URL(workerUrl);
+  if (!worker.url) return unavailable(worker);
+  const target = worker.url + url.pathname.slice("/functions/v1".length) + url.search;
+  const headers = withoutHopByHop(request.headers);
+  // The answer is passed on as it comes, so it must come as the client can read it.
+  headers.set("accept-encoding", "identity");
+  headers.set("x-forwarded-for", client.hostname);
+  headers.set("x-forwarded-host", url.host);
+  headers.set("x-forwarded-proto", url.protocol.slice(0, -1));
+
   const call = String(++calls);
-  const sent = httpRequest({
-    agent,
-    hostname,
-    port,
-    method: incoming.method,
-    path: incoming.url!.slice("/functions/v1".length),
-    headers: {
-      ...withoutHopByHop(incoming.headers),
-      ...(incoming.headers["transfer-encoding"] !== undefined && { "transfer-encoding": "chunked" }),
-      host: new URL(workerUrl).host,
-      // The answer is passed on as it comes, so it must come as the client can read it.
-      "accept-encoding": "identity",
-      "x-forwarded-for": incoming.socket.remoteAddress,
-      "x-forwarded-host": incoming.headers.host,
-      "x-forwarded-proto": "http",
-      [CALL_HEADER]: call,
-    },
+  headers.set(CALL_HEADER, call);
+  const givenUp = new AbortController();
+  let left = false;
+  const unwatch = disconnects.watch(client, () => {
+    left = true;
+    givenUp.abort();
   });
-  const timer = setTimeout(() => {
-    endCall(workerUrl, call);
-    fail(
-      outgoing,
-      504,
-      "idle_timeout",
-      `The function sent nothing for ${FIRST_BYTE_TIMEOUT_MS / 1000} seconds.`,
-    );
-    sent.destroy();
-  }, FIRST_BYTE_TIMEOUT_MS);
-  outgoing.on("close", () => {
+  const timer = setTimeout(() => givenUp.abort(), FIRST_BYTE_TIMEOUT_MS);
+  try {
+    const response = await fetch(target, {
+      method: request.method,
+      headers,
+      body: request.body,
+      redirect: "manual",
+      signal: AbortSignal.any([request.signal, givenUp.signal]),
+    });
+    return new Response(response.body, {
+      status: response.status,
+      statusText: response.statusText,
+      headers: withoutHopByHop(response.headers),
+    });
+  } catch (error) {
+    left ||= request.signal.aborted;
+    if (left || givenUp.signal.aborted) endCall(worker.url, call);
+    if (!left && givenUp.signal.aborted) {
+      return errorResponse(
+        504,
+        "idle_timeout",
+        `The function sent nothing for ${FIRST_BYTE_TIMEOUT_MS / 1000} seconds.`,
+      );
+    }
+    // Nobody reads this one: the client is gone.
+    if (left) return new Response(null, { status: 499 });
+    if (error instanceof TypeError) return unavailable(worker);
+    throw error;
+  } finally {
     clearTimeout(timer);
-    if (outgoing.writableFinished) return;
-    // The function's server does not tell it as long as nothing has been answered.
-    if (!outgoing.headersSent) endCall(workerUrl, call);
-    sent.destroy();
-  });
-  sent.on("response", (response) => {
-    clearTimeout(timer);
-    if (outgoing.headersSent || outgoing.destroyed) return void response.destroy();
-    outgoing.writeHead(response.statusCode!, response.statusMessage, withoutHopByHop(response.headers));
-    outgoing.flushHeaders();
-    // An answer that breaks off ends the connection: its client must not take it for whole.
-    pipeline(response, outgoing, () => {});
-  });
-  sent.on("error", () => {
-    if (!outgoing.headersSent) unavailable(outgoing, worker);
-  });
-  incoming.pipe(sent);
+    unwatch();
+  }
 }
 
 /** Numbers for calls, so that each can be ended by name. */
@@ -260,31 +215,31 @@ function endCall(workerUrl: string, call: string): void {
     .then((response) => response.body?.cancel(), () => {});
 }
 
-function withoutHopByHop(from: IncomingHttpHeaders): OutgoingHttpHeaders {
-  const headers: OutgoingHttpHeaders = { ...from };
-  const named = (from.connection ?? "").split(",").map((name) => name.trim().toLowerCase());
-  // This server has answered what is expected before a body.
-  for (const name of [...HOP_BY_HOP, ...named, "expect"]) delete headers[name];
+function withoutHopByHop(from: Headers): Headers {
+  const headers = new Headers(from);
+  const named = (from.get("connection") ?? "").split(",").map((name) => name.trim()).filter((name) =>
+    name !== ""
+  );
+  for (const name of [...HOP_BY_HOP, ...named]) headers.delete(name);
   return headers;
 }
 
-function unavailable(outgoing: ServerResponse, { name }: SupervisedProcess): void {
-  const message = `The ${name} is down and being started again: try in a second.`;
-  fail(outgoing, 503, "worker_unavailable", message, { "retry-after": RETRY_AFTER_S });
+function unavailable(worker: SupervisedProcess): Response {
+  return errorResponse(
+    503,
+    "worker_unavailable",
+    `The ${worker.name} is down and being started again: try in a second.`,
+    {
+      "retry-after": RETRY_AFTER_S,
+    },
+  );
 }
 
-function fail(
-  outgoing: ServerResponse,
+function errorResponse(
   status: number,
   code: string,
   message: string,
-  headers: OutgoingHttpHeaders = {},
-): void {
-  if (outgoing.headersSent || outgoing.destroyed) return;
-  outgoing.writeHead(status, { ...headers, "content-type": "application/json" });
-  outgoing.end(JSON.stringify({ code, message }));
-}
-
-function errorResponse(status: number, code: string, message: string): Response {
-  return Response.json({ code, message }, { status });
+  headers: Record<string, string> = {},
+): Response {
+  return Response.json({ code, message }, { status, headers });
 }

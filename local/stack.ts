@@ -236,7 +236,7 @@ async function bringUp(
       options.startLate?.includes(name) ? undefined : process.start()
     ),
   ]);
-  opened.reverseProxy = await openReverseProxy(port, {
+  opened.reverseProxy = openOrigin(port, {
     port,
     functions,
     api: opened.api!.fetch,
@@ -363,11 +363,11 @@ function realKey(key: { secret: string; alias: string }): SeedKey {
   };
 }
 
-async function openReverseProxy(port: number, options: ReverseProxyOptions): Promise<ReverseProxy> {
+function openOrigin(port: number, options: ReverseProxyOptions): ReverseProxy {
   try {
-    return await startReverseProxy(options);
+    return startReverseProxy(options);
   } catch (error) {
-    throw (error as { code?: unknown }).code === "EADDRINUSE" ? portTaken(port) : error;
+    throw error instanceof Deno.errors.AddrInUse ? portTaken(port) : error;
   }
 }
 
