@@ -14,7 +14,7 @@ const CONNECTIONS = "/proc/net/tcp";
 /** The states, as `tcp_states.h` numbers them, in which the other side may still be there. */
 const ALIVE = new Set(["01", "02", "03"]);
 /** The table is read piece by piece while it changes, so a line may be missed once. */
-const MISSED_LOOKS = 2;
+const MISSED_CHECKS = 2;
 
 interface Watched {
   connection: string;
@@ -61,7 +61,7 @@ export class Disconnects {
       for (const one of waiting) {
         const state = alive.get(one.connection);
         one.missed = state === undefined ? one.missed + 1 : 0;
-        if (state === false || one.missed >= MISSED_LOOKS) {
+        if (state === false || one.missed >= MISSED_CHECKS) {
           this.#forget(one);
           one.onGone();
         }

@@ -131,7 +131,7 @@ export const PARTS: readonly Part[] = [
     what: "what Linux alone can do",
     toHaveIt: "run it on Linux",
     isHere: () => Deno.build.os === "linux",
-    conditions: ["Deno.build.os"],
+    conditions: ["Deno.build.os", "process.platform"],
   },
 ];
 

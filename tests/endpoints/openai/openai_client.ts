@@ -1,4 +1,5 @@
 /** OpenAI's own client for JavaScript, with another base URL and key. */
+import process from "node:process";
 import OpenAI from "openai";
 import { LengthFinishReasonError } from "openai/core/error";
 import { zodResponseFormat } from "openai/helpers/zod";
