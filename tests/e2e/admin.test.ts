@@ -94,6 +94,20 @@ describe("[security.administrator-page] who is admitted", () => {
       .toMatchObject({ status });
   });
 
+  test("the `key` of a query is what a list is filtered by, and lets nobody in", async () => {
+    const [row] = await sql`select key_alias from public.google_ai_api_keys limit 1`;
+    for (const path of ["/requests", "/usage"]) {
+      expect(await admin(`${path}?key=${encodeURIComponent(row!.key_alias)}`), path).toMatchObject({
+        status: 200,
+      });
+    }
+    const headers = { authorization: "", apikey: "" };
+    expect(await admin(`/requests?key=${stack.keys.secret}`, undefined, { headers })).toMatchObject({
+      status: 401,
+      error: { code: "credential_missing" },
+    });
+  });
+
   test("a user who has lost the role is refused at once", async () => {
     await sql`update auth.users set raw_app_meta_data = '{}' where email = 'ann@example.com'`;
     expect(await admin("/me")).toMatchObject({ status: 403 });
