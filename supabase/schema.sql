@@ -26360,8 +26360,8 @@ AS $function$
 declare
   v_consumer_id constant uuid := eve.consumer_id_of(eve_cache_set_seen.name);
 begin
-  -- One after another: there may be no row of the cache to wait for.
-  perform from eve.consumers c where c.id = v_consumer_id for update;
+  -- One after another: there may be no row of the cache to wait for. Calls, whose rows refer to the consumer, wait for nothing.
+  perform from eve.consumers c where c.id = v_consumer_id for no key update;
   perform eve.require_seen(
     eve_cache_set_seen.seen, (select to_jsonb(k) from eve.consumer_caches k where k.consumer_id = v_consumer_id)
   );

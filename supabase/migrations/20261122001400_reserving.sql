@@ -12,8 +12,8 @@
 --   7  counters, by key, model and minute
 --   8  what nobody waits for: the audit, a model's learned factor and the routes, which are drawn again only if nobody else is at them
 -- A start is booked in three places, each with the arithmetic of a lane written out: eve.with_start (eve.book: any call), eve.reserve_plain
--- (a plain call at once) and eve.book_list (several at once). One function for all three costs a call alone a fifth more CPU (a row of a
--- lane is taken apart and put together again), and a list its one statement. tests/db/booking_ways.test.ts holds them to equal rows.
+-- (a plain call at once) and eve.book_list (several at once). One function for all three would take a row of a lane apart and put it
+-- together again for each call, and cost a list its one statement. tests/db/booking_ways.test.ts holds them to equal rows.
 -- Nobody waits for a lock for longer than lock_timeout: then the answer is `database_unavailable` (55P03), and everything is undone.
 
 -- The answer to an attempt that is granted. `route` is what is known of key and model: see eve.route_answer.

@@ -558,3 +558,15 @@ function directFor() {
   transports.push(transport);
   return transport;
 }
+
+test("whose cache is being set, their calls go on: only another change waits", async () => {
+  const id = await addConsumer(sql, "is-being-set");
+  const seen = { ttl_s: null, by_tenant: null };
+  await sql.begin(async (setting) => {
+    await setting`select public.eve_cache_set_seen('is-being-set', ${setting.json(seen)}, 60)`;
+    // As the foreign keys of a call's rows do.
+    expect(await sql`select from eve.consumers where id = ${id} for key share nowait`).toHaveLength(1);
+    await expect(sql`select from eve.consumers where id = ${id} for no key update nowait`).rejects
+      .toMatchObject({ code: "55P03" });
+  });
+});
