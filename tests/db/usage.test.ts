@@ -4,30 +4,12 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { addKey, addModel, clearLedger, freezeClock, reserve, type TestClock } from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 import { empty } from "../harness/rows.ts";
-import { numbers } from "../maintenance/sums.ts";
-import { forgetSums } from "../maintenance/sums.ts";
+import { FIGURES, forgetSums, numbers } from "../maintenance/sums.ts";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 /** Noon in Los Angeles on the day before its clocks go back: 25 hours of the next day are within a test. */
 const START = Date.parse("2026-10-31T19:00:00Z");
-const FIGURES = [
-  "requests",
-  "succeeded",
-  "failed",
-  "cancelled",
-  "expired",
-  "refused",
-  "attempts",
-  "dispatched",
-  "upstream_refused",
-  "input_tokens",
-  "output_tokens",
-  "thoughts_tokens",
-  "cached_tokens",
-  "wait_ms",
-  "latency_ms",
-];
 type Row = Record<string, number | string | boolean | null>;
 interface Answer {
   since: string;

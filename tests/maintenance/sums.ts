@@ -3,7 +3,8 @@ import type postgres from "postgres";
 import { expect } from "vitest";
 import { empty } from "../harness/rows.ts";
 
-const SUMS = [
+/** What an hour and a day have of figures. */
+export const FIGURES = [
   "requests",
   "succeeded",
   "failed",
@@ -21,7 +22,7 @@ const SUMS = [
   "latency_ms",
 ];
 const sumsOf = (source: string) =>
-  SUMS.map((name) => `sum(${source}.${name})::integer as ${name}`).join(", ");
+  FIGURES.map((name) => `sum(${source}.${name})::integer as ${name}`).join(", ");
 
 /** What the tables hold, in an order of their own. */
 export const hours = async (sql: postgres.Sql) => [
