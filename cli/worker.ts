@@ -66,5 +66,8 @@ try {
   Deno.exit(0);
 } catch (thrown) {
   say(thrown instanceof GatewayError ? thrown.detail ?? thrown.message : Deno.inspect(thrown));
+  if (thrown instanceof GatewayError && thrown.code === "gateway_misconfigured") {
+    say("It needs the variables of the project's functions: docs/jobs.md shows how it is started.");
+  }
   Deno.exit(1);
 }

@@ -40,7 +40,10 @@ const wholeNumber = (unit: string, fallback: number, least: number, most: number
 const milliseconds = (fallback: number, least: number, most: number) =>
   wholeNumber("milliseconds", fallback, least, most);
 
-const keySet = z.string().transform((text, context) => {
+const address = (protocol: RegExp, kind: string) =>
+  z.url({ protocol, error: ({ input }) => input === undefined ? "is not set" : `must be an address of ${kind}` });
+
+const keySet = z.string({ error: "is not set" }).transform((text, context) => {
   try {
     return z.record(z.string(), z.string().min(1)).parse(JSON.parse(text));
   } catch {
@@ -51,10 +54,11 @@ const keySet = z.string().transform((text, context) => {
 });
 
 const variables = z.object({
-  SUPABASE_URL: z.url({ protocol: /^https?$/ }),
+  SUPABASE_URL: address(/^https?$/, "http or https"),
   SUPABASE_SECRET_KEYS: keySet,
   SUPABASE_PUBLISHABLE_KEYS: keySet.default({}),
-  GOOGLE_API_BASE_URL: z.url({ protocol: /^https?$/ }).transform((url) => url.replace(/\/+$/, "")).optional(),
+  GOOGLE_API_BASE_URL: address(/^https?$/, "http or https").transform((url) => url.replace(/\/+$/, ""))
+    .optional(),
   EVE_MAX_WAIT_MS: milliseconds(DEFAULT_MAX_WAIT_MS, 0, PLATFORM_WALL_CLOCK_MS),
   EVE_REQUEST_TIMEOUT_MS: milliseconds(DEFAULT_REQUEST_TIMEOUT_MS, 1_000, PLATFORM_WALL_CLOCK_MS),
   EVE_UPSTREAM_TIMEOUT_MS: milliseconds(DEFAULT_UPSTREAM_TIMEOUT_MS, 100, PLATFORM_WALL_CLOCK_MS),
@@ -69,7 +73,7 @@ const variables = z.object({
   EVE_LEDGER_CONNECTIONS: z.string().regex(/^\d+$/, "must be a whole number").transform(Number)
     .pipe(z.number().min(1).max(MAX_DIRECT_CONNECTIONS)).default(DEFAULT_DIRECT_CONNECTIONS),
   EVE_LEDGER_POOLER: z.enum(["true", "false"], { error: "must be true or false" }).default("false"),
-  SUPABASE_DB_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
+  SUPABASE_DB_URL: address(/^postgres(ql)?$/, "a PostgreSQL database, postgres://...").optional(),
 }).refine((value) => value.EVE_LEDGER_TRANSPORT === "rest" || value.SUPABASE_DB_URL !== undefined, {
   path: ["SUPABASE_DB_URL"],
   error: "is needed by EVE_LEDGER_TRANSPORT=direct",

@@ -51,4 +51,17 @@ describe("readSettings", () => {
     expect(thrown).toMatchObject({ code: "gateway_misconfigured", detail: expect.stringContaining(name) });
     expect(String((thrown as { detail: string }).detail)).not.toContain("pasted");
   });
+
+  test("what is not set is said to be so, all at once", () => {
+    expect(() => readSettings(() => undefined)).toThrow(expect.objectContaining({
+      code: "gateway_misconfigured",
+      detail: "settings: SUPABASE_URL: is not set; SUPABASE_SECRET_KEYS: is not set",
+    }));
+    expect(() => read({ EVE_LEDGER_TRANSPORT: "direct" })).toThrow(expect.objectContaining({
+      detail: "settings: SUPABASE_DB_URL: is needed by EVE_LEDGER_TRANSPORT=direct",
+    }));
+    expect(() => read({ SUPABASE_URL: "project" })).toThrow(expect.objectContaining({
+      detail: "settings: SUPABASE_URL: must be an address of http or https",
+    }));
+  });
 });
