@@ -393,7 +393,7 @@ create table eve.requests (
   constraint requests_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint requests_pkey PRIMARY KEY (finished_at, request_no),
   constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text]))),
-  constraint requests_texts_length CHECK (((length(request_id) <= 200) AND (length(endpoint) <= 40) AND (length(requested_model) <= 1000) AND (length(model) <= 1000) AND (length(error_code) <= 100) AND (length(error_detail) <= 2000) AND (length(finish_reason) <= 100) AND (length(trace_id) <= 200)))
+  constraint requests_texts_length CHECK (((length(request_id) <= 200) AND (length(endpoint) <= 40) AND (length(requested_model) <= 1000) AND (length(model) <= 1000) AND (length(error_code) <= 100) AND (length(error_detail) <= 2000) AND (length(finish_reason) <= 100) AND (length(trace_id) <= 200) AND (pg_column_size(metadata) <= 131072)))
 );
 alter table eve.requests enable row level security;
 CREATE INDEX requests_error_idx ON ONLY eve.requests USING btree (received_at) INCLUDE (error_code, consumer_id) WHERE ((error_code IS NOT NULL) AND (state <> 'succeeded'::text));
@@ -453,7 +453,7 @@ create table eve.requests_default (
   constraint requests_class_known CHECK ((class = ANY (ARRAY['interactive'::text, 'batch'::text]))),
   constraint requests_default_pkey PRIMARY KEY (finished_at, request_no),
   constraint requests_state_known CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text, 'expired'::text]))),
-  constraint requests_texts_length CHECK (((length(request_id) <= 200) AND (length(endpoint) <= 40) AND (length(requested_model) <= 1000) AND (length(model) <= 1000) AND (length(error_code) <= 100) AND (length(error_detail) <= 2000) AND (length(finish_reason) <= 100) AND (length(trace_id) <= 200)))
+  constraint requests_texts_length CHECK (((length(request_id) <= 200) AND (length(endpoint) <= 40) AND (length(requested_model) <= 1000) AND (length(model) <= 1000) AND (length(error_code) <= 100) AND (length(error_detail) <= 2000) AND (length(finish_reason) <= 100) AND (length(trace_id) <= 200) AND (pg_column_size(metadata) <= 131072)))
 );
 alter table eve.requests_default enable row level security;
 CREATE INDEX requests_default_received_at_error_code_consumer_id_idx ON eve.requests_default USING btree (received_at) INCLUDE (error_code, consumer_id) WHERE ((error_code IS NOT NULL) AND (state <> 'succeeded'::text));

@@ -55,6 +55,8 @@ create table if not exists eve.requests (
   constraint requests_texts_length check (
     length(request_id) <= 200 and length(endpoint) <= 40 and length(requested_model) <= 1000 and length(model) <= 1000
     and length(error_code) <= 100 and length(error_detail) <= 2000 and length(finish_reason) <= 100 and length(trace_id) <= 200
+    -- Twice what 16,384 characters, the most that a caller may send, take as jsonb: four bytes each.
+    and pg_column_size(metadata) <= 131072
   )
 ) partition by range (finished_at);
 create table if not exists eve.requests_default partition of eve.requests default;

@@ -1,7 +1,15 @@
 /** Refusals beyond a rate are counted in place of a row each, and every sum is the same as if they had been kept. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import postgres from "postgres";
-import { addKey, addModel, clearLedger, freezeClock, reserve, type TestClock } from "../harness/admission.ts";
+import {
+  addKey,
+  addModel,
+  clearLedger,
+  freezeClock,
+  reserve,
+  settle,
+  type TestClock,
+} from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 import { empty } from "../harness/rows.ts";
 import { expectExact, forgetSums } from "../maintenance/sums.ts";
@@ -205,5 +213,30 @@ test.each(["endpoint", "trace_id", "request_hash"])(
     const [row] = await sql`select public.eve_reserve_many(${sql.json([call])}) as answers`;
     expect(row!.answers).toEqual([null]);
     expect(await sql`select from eve.inflight where request_id = 'long'`).toHaveLength(0);
+  },
+);
+
+test.each<[string, unknown]>([
+  ["numbers", Array.from({ length: 5_461 }, () => 1)],
+  ["characters of four bytes", "😀".repeat(16_382)],
+  ["keys", Object.fromEntries(Array.from({ length: 1_500 }, (_, n) => [String(n), 0]))],
+])(
+  "the longest metadata that a caller may send, of %s, are in the audit; longer ones are in no table",
+  async (_, metadata) => {
+    await sql`update public.google_ai_model_limits set rpm = null`;
+    await clock.advance(61_000);
+    const long = JSON.stringify(metadata);
+    const [grant] = await sql`
+    select public.eve_reserve('long', array['m'], 1, metadata => ${long}::text::jsonb) as answer`;
+    await settle(sql, grant!.answer);
+    const [kept] =
+      await sql`select length(metadata::text) as characters from eve.requests where request_id = 'long'`;
+    expect(kept!.characters).toBeGreaterThan(15_000);
+    await expect(sql`
+    select public.eve_reserve('longer', array['m'], 1, metadata => jsonb_build_array(${long}::text::jsonb, repeat('x', 16384)))`)
+      .rejects.toMatchObject({ code: "EV400" });
+    await expect(sql`
+    update eve.requests r set metadata = jsonb_build_array(repeat('x', 140000)) where r.request_id = 'long'`)
+      .rejects.toMatchObject({ code: "23514" });
   },
 );
