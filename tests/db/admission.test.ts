@@ -1,36 +1,9 @@
 /** Admission as a caller sees it: G1, G2, G3, G6 and G7, and the choice of key, on the real PostgreSQL. */
-import postgres from "postgres";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import {
-  addKey,
-  addModel,
-  cancel,
-  clearLedger,
-  freezeClock,
-  reserve,
-  reserveMany,
-  settle,
-  type TestClock,
-} from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { beforeEach, describe, expect, test } from "vitest";
+import { addKey, addModel, cancel, clearLedger, reserve, reserveMany, settle } from "../harness/admission.ts";
+import { admissionDatabase } from "../harness/admission_database.ts";
 
-let db: TestDatabase;
-let clock: TestClock;
-let sql: postgres.Sql;
-
-beforeAll(async () => {
-  db = await cloneDatabase();
-  sql = postgres(db.url, { max: 50, onnotice: () => {} });
-  clock = await freezeClock(sql);
-});
-afterAll(async () => {
-  await sql?.end({ timeout: 5 });
-  await db?.drop();
-});
-beforeEach(async () => {
-  await clearLedger(sql);
-  await clock.set("2026-11-18T12:00:00Z");
-});
+const { sql, clock } = await admissionDatabase();
 
 /** Reserves `count` times at once, each over its own connection. */
 const rush = (count: number, options = {}, name = "r") =>

@@ -4,28 +4,15 @@
  * versions of the SQL must not pass it.
  */
 import fc from "fast-check";
-import postgres from "postgres";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { freezeClock, inLists, reserve, type TestClock } from "../harness/admission.ts";
+import { describe, expect, test } from "vitest";
+import { inLists, reserve } from "../harness/admission.ts";
 import { crowds, type Plan, plan, play } from "../harness/admission_runs.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { admissionDatabase } from "../harness/admission_database.ts";
 
 /** Runs of the property; EVE_PROPERTY_RUNS asks for more, for a long night. */
 const RUNS = Number(Deno.env.get("EVE_PROPERTY_RUNS") ?? 40);
 
-let db: TestDatabase;
-let sql: postgres.Sql;
-let clock: TestClock;
-
-beforeAll(async () => {
-  db = await cloneDatabase();
-  sql = postgres(db.url, { max: 50, onnotice: () => {} });
-  clock = await freezeClock(sql);
-});
-afterAll(async () => {
-  await sql?.end({ timeout: 5 });
-  await db?.drop();
-});
+const { sql, clock } = await admissionDatabase({ emptied: false });
 
 test.each([["one by one", plan, reserve], ["in lists of up to seven", fc.oneof(plan, crowds), inLists(7)]])(
   "[G.random] no window, day, budget or book is ever wrong, with reservations %s",

@@ -1,38 +1,13 @@
 /** Budgets of tokens: input and answer are reserved, real ones replace them, and no number of callers at once spends more. */
-import postgres from "postgres";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import {
-  addKey,
-  addModel,
-  type Answer,
-  cancel,
-  clearLedger,
-  freezeClock,
-  reserve,
-  settle,
-  type TestClock,
-} from "../harness/admission.ts";
+import { beforeEach, describe, expect, test } from "vitest";
+import { addKey, addModel, type Answer, cancel, reserve, settle } from "../harness/admission.ts";
 import { checkBudgets } from "../harness/checker.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { admissionDatabase } from "../harness/admission_database.ts";
 
 const CALLERS = 40;
 
-let db: TestDatabase;
-let sql: postgres.Sql;
-let clock: TestClock;
-
-beforeAll(async () => {
-  db = await cloneDatabase();
-  sql = postgres(db.url, { max: CALLERS, onnotice: () => {} });
-  clock = await freezeClock(sql);
-});
-afterAll(async () => {
-  await sql?.end({ timeout: 5 });
-  await db?.drop();
-});
+const { sql, clock } = await admissionDatabase({ connections: CALLERS });
 beforeEach(async () => {
-  await clearLedger(sql);
-  await clock.set("2026-11-18T12:00:00Z");
   await addKey(sql, "a");
   await addModel(sql, "m", {});
 });

@@ -1,37 +1,10 @@
 /** Waiting in line (G4), the person first (G5), budgets and fallback models, under a clock that stands. */
-import postgres from "postgres";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import {
-  addKey,
-  addModel,
-  type Answer,
-  cancel,
-  clearLedger,
-  freezeClock,
-  reserve,
-  settle,
-  type TestClock,
-} from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { beforeEach, describe, expect, test } from "vitest";
+import { addKey, addModel, type Answer, cancel, reserve, settle } from "../harness/admission.ts";
+import { admissionDatabase } from "../harness/admission_database.ts";
 import { clearJobs, jobCalls } from "../harness/jobs.ts";
 
-let db: TestDatabase;
-let sql: postgres.Sql;
-let clock: TestClock;
-
-beforeAll(async () => {
-  db = await cloneDatabase();
-  sql = postgres(db.url, { max: 50, onnotice: () => {} });
-  clock = await freezeClock(sql);
-});
-afterAll(async () => {
-  await sql?.end({ timeout: 5 });
-  await db?.drop();
-});
-beforeEach(async () => {
-  await clearLedger(sql);
-  await clock.set("2026-11-18T12:00:00Z");
-});
+const { sql, clock } = await admissionDatabase();
 
 const rush = (count: number, options = {}, name = "r"): Promise<Answer[]> =>
   Promise.all(Array.from({ length: count }, (_, n) => reserve(sql, `${name}${n}`, options)));

@@ -1,20 +1,9 @@
 /** Locks: their order, who keeps none, and how long anybody waits for one. With connections of their own, as callers have. */
-import postgres from "postgres";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import {
-  addKey,
-  addModel,
-  type Answer,
-  cancel,
-  clearLedger,
-  freezeClock,
-  reserve,
-  reserveMany,
-  settle,
-  type TestClock,
-} from "../harness/admission.ts";
+import type postgres from "postgres";
+import { describe, expect, test } from "vitest";
+import { addKey, addModel, type Answer, cancel, reserve, reserveMany, settle } from "../harness/admission.ts";
 import { checkBudgets } from "../harness/checker.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { admissionDatabase } from "../harness/admission_database.ts";
 
 const CALLERS = 16;
 /** Each is some forty statements of sixteen callers. */
@@ -22,23 +11,7 @@ const ROUNDS = 12;
 /** Nobody changes a key or a model in these, 90 to 120 s each: so routes live until they are ten minutes old, and are redrawn. */
 const CALM = { from: 3, until: 10 };
 
-let db: TestDatabase;
-let sql: postgres.Sql;
-let clock: TestClock;
-
-beforeAll(async () => {
-  db = await cloneDatabase();
-  sql = postgres(db.url, { max: CALLERS + 4, onnotice: () => {} });
-  clock = await freezeClock(sql);
-});
-afterAll(async () => {
-  await sql?.end({ timeout: 5 });
-  await db?.drop();
-});
-beforeEach(async () => {
-  await clearLedger(sql);
-  await clock.set("2026-11-18T12:00:00Z");
-});
+const { sql, clock } = await admissionDatabase({ connections: CALLERS + 4 });
 
 /** Runs in a transaction that stays open until `release` is called. */
 function open<Value>(run: (sql: postgres.Sql) => Promise<Value>) {

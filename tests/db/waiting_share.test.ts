@@ -1,35 +1,10 @@
 /** Starts that are booked ahead: one consumer holds no more of a lane's than its share, so others find a place. */
-import postgres from "postgres";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import {
-  addKey,
-  addModel,
-  type Answer,
-  cancel,
-  clearLedger,
-  freezeClock,
-  reserve,
-  type ReserveOptions,
-  type TestClock,
-} from "../harness/admission.ts";
-import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { beforeEach, describe, expect, test } from "vitest";
+import { addKey, addModel, type Answer, cancel, reserve, type ReserveOptions } from "../harness/admission.ts";
+import { admissionDatabase } from "../harness/admission_database.ts";
 
-let db: TestDatabase;
-let sql: postgres.Sql;
-let clock: TestClock;
-
-beforeAll(async () => {
-  db = await cloneDatabase();
-  sql = postgres(db.url, { max: 50, onnotice: () => {} });
-  clock = await freezeClock(sql);
-});
-afterAll(async () => {
-  await sql?.end({ timeout: 5 });
-  await db?.drop();
-});
+const { sql, clock } = await admissionDatabase();
 beforeEach(async () => {
-  await clearLedger(sql);
-  await clock.set("2026-11-18T12:00:00Z");
   await share(50);
 });
 
