@@ -21,6 +21,7 @@ import { removeHomeElsewhere } from "../local/postgres_place.ts";
 import { makeTestFolder } from "../tests/harness/folders.ts";
 import { installPackages } from "./install.ts";
 import { median, percentile } from "./statistics.ts";
+import { reserveInput } from "../tests/harness/reserve_input.ts";
 
 /** From the issue: what a reservation may cost over the floor, and what it may not grow with. */
 const GOALS = {
@@ -238,24 +239,7 @@ function ledger(url: string, connections: number): Contender {
   const { reserve } = createLedger(direct.call, undefined, direct.afterwards);
   return {
     ask: async (lane) => {
-      const { status } = await reserve({
-        requestId: crypto.randomUUID(),
-        models: [modelOf(lane)],
-        tokens: 100,
-        counted: null,
-        consumerId: null,
-        tokenId: null,
-        class: "interactive",
-        maxWaitMs: 0,
-        attempt: 1,
-        excludeKeys: [],
-        avoidKeys: [],
-        leaseMs: 180_000,
-        endpoint: "native",
-        traceId: null,
-        metadata: {},
-        requestHash: null,
-      });
+      const { status } = await reserve(reserveInput({ models: [modelOf(lane)], tokens: 100 }));
       if (status !== "granted") {
         throw new Error(`bench:admission: a reservation was ${status}`);
       }

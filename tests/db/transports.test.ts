@@ -11,6 +11,7 @@ import type { Settlement } from "../../shared/database/admission/settle.ts";
 import { SqlFailure, type Transport } from "../../shared/database/transport/transport.ts";
 import { cancelled } from "../../shared/gateway/attempts/settlement.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { reserveInput } from "../harness/reserve_input.ts";
 
 const KEYS = {
   publishable: "sb_publishable_for_tests_only",
@@ -45,25 +46,8 @@ afterAll(async () => {
   await database?.drop();
 });
 
-const ask = (more: Partial<ReserveInput> = {}): ReserveInput => ({
-  requestId: crypto.randomUUID(),
-  models: ["gemma-4-31b-it"],
-  tokens: 120,
-  consumerId: null,
-  tokenId: null,
-  class: "interactive",
-  maxWaitMs: 0,
-  attempt: 1,
-  excludeKeys: [],
-  avoidKeys: [],
-  leaseMs: 180_000,
-  endpoint: "native",
-  traceId: null,
-  metadata: {},
-  requestHash: null,
-  counted: null,
-  ...more,
-});
+const ask = (more: Partial<ReserveInput> = {}) =>
+  reserveInput({ models: ["gemma-4-31b-it"], tokens: 120, ...more });
 
 describe.each(["rest", "direct", "direct behind a pooler"])("over %s", (name) => {
   const forever = new AbortController().signal;

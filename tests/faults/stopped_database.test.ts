@@ -12,10 +12,10 @@ import { removeHomeElsewhere } from "../../local/postgres_place.ts";
 import { cancelled } from "../../shared/gateway/attempts/settlement.ts";
 import { directTransport } from "../../shared/database/transport/direct_transport.ts";
 import { createLedger } from "../../shared/database/admission/ledger.ts";
-import type { ReserveInput } from "../../shared/database/admission/reserve.ts";
 import { rpcTransport } from "../../shared/database/transport/rpc_transport.ts";
 import type { Transport } from "../../shared/database/transport/transport.ts";
 import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
+import { reserveInput } from "../harness/reserve_input.ts";
 
 const KEYS = {
   publishable: "sb_publishable_for_tests_only",
@@ -87,24 +87,7 @@ function transportOf(name: string): Transport {
   return call;
 }
 
-const ask = (requestId: string): ReserveInput => ({
-  requestId,
-  models: ["m"],
-  tokens: 10,
-  counted: null,
-  consumerId: null,
-  tokenId: null,
-  class: "interactive",
-  maxWaitMs: 0,
-  attempt: 1,
-  excludeKeys: [],
-  avoidKeys: [],
-  leaseMs: 600_000,
-  endpoint: "native",
-  traceId: null,
-  metadata: {},
-  requestHash: requestId,
-});
+const ask = (requestId: string) => reserveInput({ requestId, leaseMs: 600_000, requestHash: requestId });
 
 test.each(["rest", "direct"])(
   "[fault.database-stopped] over %s: no start is lost, and what failed may come again",

@@ -3,28 +3,14 @@ import type { ReserveCall } from "../../../shared/database/admission/reserve.ts"
 import { batchedReserve } from "../../../shared/database/admission/batched_reserve.ts";
 import { PATIENCE_MS } from "../../harness/patience.ts";
 import { SqlFailure } from "../../../shared/database/transport/transport.ts";
+import { reserveInput } from "../../harness/reserve_input.ts";
 
 // A call is held up once its timer says so, and how soon that is on this machine must not decide who goes with whom.
 beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] }));
 afterEach(() => void vi.useRealTimers());
 
 const input = (requestId: string, more: Partial<ReserveCall> = {}): ReserveCall => ({
-  requestId,
-  models: ["m"],
-  tokens: 10,
-  counted: null,
-  consumerId: null,
-  tokenId: null,
-  class: "interactive",
-  maxWaitMs: 0,
-  attempt: 1,
-  excludeKeys: [],
-  avoidKeys: [],
-  leaseMs: 1_000,
-  endpoint: "native",
-  traceId: null,
-  metadata: {},
-  requestHash: null,
+  ...reserveInput({ requestId, leaseMs: 1_000 }),
   callId: "call",
   deadline: "2026-01-01T00:00:08.000Z",
   ...more,

@@ -1,27 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { createLedger } from "../../../shared/database/admission/ledger.ts";
-import { compileReservation, type ReserveInput } from "../../../shared/database/admission/reserve.ts";
+import { compileReservation } from "../../../shared/database/admission/reserve.ts";
 import type { Settlement } from "../../../shared/database/admission/settle.ts";
 import { SqlFailure, type Transport } from "../../../shared/database/transport/transport.ts";
+import { reserveInput } from "../../harness/reserve_input.ts";
 
-const ASK: ReserveInput = {
-  requestId: "r1",
-  models: ["gemma-3-27b"],
-  tokens: 120,
-  consumerId: null,
-  tokenId: null,
-  class: "interactive",
-  maxWaitMs: 0,
-  attempt: 1,
-  excludeKeys: [],
-  avoidKeys: [],
-  leaseMs: 180_000,
-  endpoint: "native",
-  traceId: null,
-  metadata: {},
-  requestHash: null,
-  counted: null,
-};
+const ASK = reserveInput({ requestId: "r1", models: ["gemma-3-27b"], tokens: 120 });
 
 const LIMITS = {
   requests: { limit: 30, remaining: 29, reset_ms: 60_000 },

@@ -4,25 +4,9 @@ import type { ReserveInput } from "../../../shared/database/admission/reserve.ts
 import { createLedger } from "../../../shared/database/admission/ledger.ts";
 import { SqlFailure } from "../../../shared/database/transport/transport.ts";
 import { settled, StillClock } from "../gateway/gateway_fixture.ts";
+import { reserveInput } from "../../harness/reserve_input.ts";
 
-const ASK: ReserveInput = {
-  requestId: "r1",
-  models: ["m"],
-  tokens: 10,
-  counted: null,
-  consumerId: null,
-  tokenId: null,
-  class: "interactive",
-  maxWaitMs: 0,
-  attempt: 1,
-  excludeKeys: [],
-  avoidKeys: [],
-  leaseMs: 180_000,
-  endpoint: "native",
-  traceId: null,
-  metadata: {},
-  requestHash: null,
-};
+const ASK = reserveInput({ requestId: "r1" });
 const WITHIN_MS = 8_000;
 const REFUSED = { status: "refused", code: "rate_limited", retry_after_ms: 7 };
 
