@@ -20,6 +20,7 @@ import { directTransport } from "../shared/database/transport/direct_transport.t
 import { runWorker } from "../shared/jobs/worker.ts";
 import { systemClock as clock } from "../shared/runtime/clock.ts";
 import { withFilledCluster } from "./filled_cluster.ts";
+import { benchOptions } from "./options.ts";
 import { jobsUse } from "./jobs/use.ts";
 import { installPackages } from "./install.ts";
 import { graphileWorker, type JobQueuePeer, pgBoss } from "./peers/job_queues.ts";
@@ -34,13 +35,7 @@ const GOALS = {
   share_used: 0.985,
 };
 
-const quick = Deno.args.includes("--quick");
-const json = Deno.args.includes("--json");
-const unknown = Deno.args.find((arg) => !/^--(json|quick)$/.test(arg));
-if (unknown) {
-  console.error(`Unknown argument ${unknown}: --json and --quick are known.`);
-  Deno.exit(2);
-}
+const { json, quick } = benchOptions();
 const say = (line: string) => console[json ? "error" : "log"](line);
 
 const CONCURRENCY = 8;

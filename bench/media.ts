@@ -14,18 +14,13 @@
 import postgres from "postgres";
 import { REGISTRY_BATCH } from "../shared/media/delete.ts";
 import { withFilledCluster } from "./filled_cluster.ts";
+import { benchOptions } from "./options.ts";
 import { type Uploads, uploads } from "./media/uploads.ts";
 import { median, percentile } from "./statistics.ts";
 
 const GOALS = { quota_ratio: 0.5, cleanup_p99_ratio_below: 2, stored_of_1000: 1_000, upload_ms_more: 5 };
 
-const quick = Deno.args.includes("--quick");
-const json = Deno.args.includes("--json");
-const unknown = Deno.args.find((arg) => !/^--(json|quick)$/.test(arg));
-if (unknown) {
-  console.error(`Unknown argument ${unknown}: --json and --quick are known.`);
-  Deno.exit(2);
-}
+const { json, quick } = benchOptions();
 const say = (line: string) => console[json ? "error" : "log"](line);
 
 const CALLERS = 20;

@@ -12,17 +12,12 @@
  */
 import postgres from "postgres";
 import { withFilledCluster } from "./filled_cluster.ts";
+import { benchOptions } from "./options.ts";
 import { percentile } from "./statistics.ts";
 
 const GOAL_RATIO = 2;
 
-const quick = Deno.args.includes("--quick");
-const json = Deno.args.includes("--json");
-const unknown = Deno.args.find((arg) => !/^--(json|quick)$/.test(arg));
-if (unknown) {
-  console.error(`Unknown argument ${unknown}: --json and --quick are known.`);
-  Deno.exit(2);
-}
+const { json, quick } = benchOptions();
 
 /** What is old enough to go. Together five million rows. */
 const OLD = quick

@@ -11,6 +11,7 @@
  * Costs are by the processor time of this process, which others on the machine do not change by much; `use` not at all.
  */
 import { withFilledCluster } from "./filled_cluster.ts";
+import { benchOptions } from "./options.ts";
 import { cacheHits, decisions } from "./vision/cost.ts";
 import { visionUse } from "./vision/use.ts";
 
@@ -22,13 +23,7 @@ const GOALS = {
   breaches: 0,
 };
 
-const quick = Deno.args.includes("--quick");
-const json = Deno.args.includes("--json");
-const unknown = Deno.args.find((arg) => !/^--(json|quick)$/.test(arg));
-if (unknown) {
-  console.error(`Unknown argument ${unknown}: --json and --quick are known.`);
-  Deno.exit(2);
-}
+const { json, quick } = benchOptions();
 const say = (line: string) => console[json ? "error" : "log"](line);
 
 const DECISIONS = quick ? 20_000 : 200_000;

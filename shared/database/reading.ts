@@ -323,6 +323,8 @@ const usageFigures = z.object({
   free_unknown: z.boolean(),
 });
 export type UsageFigures = z.output<typeof usageFigures>;
+/** Their names, in this order. */
+export const USAGE_FIGURES = Object.keys(usageFigures.shape) as (keyof UsageFigures)[];
 
 const usage = z.object({
   by: z.array(z.enum(USAGE_BY)),

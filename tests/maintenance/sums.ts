@@ -1,26 +1,11 @@
 /** The sums by hour and by day as rollup has made them, and the same counted from the audit in the plainest way. */
 import type postgres from "postgres";
 import { expect } from "vitest";
+import { USAGE_FIGURES } from "../../shared/database/reading.ts";
 import { empty } from "../harness/rows.ts";
 
 /** What an hour and a day have of figures. */
-export const FIGURES = [
-  "requests",
-  "succeeded",
-  "failed",
-  "cancelled",
-  "expired",
-  "refused",
-  "attempts",
-  "dispatched",
-  "upstream_refused",
-  "input_tokens",
-  "output_tokens",
-  "thoughts_tokens",
-  "cached_tokens",
-  "wait_ms",
-  "latency_ms",
-];
+export const FIGURES = USAGE_FIGURES.filter((name) => !/_(usd|unknown)$/.test(name));
 const sumsOf = (source: string) =>
   FIGURES.map((name) => `sum(${source}.${name})::integer as ${name}`).join(", ");
 

@@ -2,6 +2,7 @@ import {
   type DatabaseClock,
   type Reading,
   USAGE_BY,
+  USAGE_FIGURES,
   type UsageBy,
   type UsageReport,
 } from "../../../shared/database/reading.ts";
@@ -264,30 +265,12 @@ function costOf({ paid_usd, free_usd, paid_unknown, free_unknown }: UsageReport[
 }
 
 function asCsv({ rows, others, by }: UsageReport): string {
-  const figures = [
-    "requests",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "expired",
-    "refused",
-    "attempts",
-    "dispatched",
-    "upstream_refused",
-    "input_tokens",
-    "output_tokens",
-    "thoughts_tokens",
-    "cached_tokens",
-    "wait_ms",
-    "latency_ms",
-    "paid_usd",
-    "free_usd",
-    "paid_unknown",
-    "free_unknown",
-  ] as const;
   const lines: UsageReport["rows"] = [
     ...rows,
     ...(others === null ? [] : [{ ...others, [by[0]!]: "others" }]),
   ];
-  return csv([...by, ...figures], lines.map((row) => [...by, ...figures].map((name) => row[name])));
+  return csv(
+    [...by, ...USAGE_FIGURES],
+    lines.map((row) => [...by, ...USAGE_FIGURES].map((name) => row[name])),
+  );
 }

@@ -16,7 +16,7 @@ import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import type { Consumer } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
-import { Conflict } from "../parts/conflict.tsx";
+import { Conflict, sideBySide } from "../parts/conflict.tsx";
 import { useAction } from "../parts/mutation.ts";
 
 type ScopeName = Consumer["scopes"][number];
@@ -135,11 +135,7 @@ export function ConsumerForm({ consumer, done }: { consumer?: Consumer; done: (m
       <Stack>
         {theirs && (
           <Conflict
-            fields={editedWords(typed, t).map(({ label, value }, at) => ({
-              label,
-              mine: value,
-              theirs: editedWords(theirs, t)[at]!.value,
-            }))}
+            fields={sideBySide(editedWords(typed, t), editedWords(theirs, t))}
             mine={() => {
               setBase(theirs);
               setTheirs(null);

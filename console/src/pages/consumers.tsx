@@ -20,7 +20,7 @@ import { useTranslation } from "react-i18next";
 import type { Consumer } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
-import { Conflict } from "../parts/conflict.tsx";
+import { Conflict, sideBySide } from "../parts/conflict.tsx";
 import { useAction } from "../parts/mutation.ts";
 import { Page } from "../parts/page.tsx";
 import { Pages } from "../parts/pages.tsx";
@@ -270,11 +270,7 @@ export default function ConsumersPage() {
         {changed && (
           <Conflict
             fields={[
-              ...editedWords(changed.seen, t).map(({ label, value }, at) => ({
-                label,
-                mine: value,
-                theirs: editedWords(changed.now, t)[at]!.value,
-              })),
+              ...sideBySide(editedWords(changed.seen, t), editedWords(changed.now, t)),
               {
                 label: t("consumers.is_active"),
                 mine: t(changed.seen.is_active ? "yes" : "no"),

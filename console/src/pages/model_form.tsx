@@ -4,7 +4,7 @@ import { useTranslation } from "react-i18next";
 import type { LimitsAnswer, ModelRow } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
-import { Conflict } from "../parts/conflict.tsx";
+import { Conflict, sideBySide } from "../parts/conflict.tsx";
 import { useAction } from "../parts/mutation.ts";
 
 export const LIMITS = ["rpm", "tpm", "rpd"] as const;
@@ -152,11 +152,7 @@ export function ModelForm({ of, models, limits: known, project: first = null, cl
       <Stack>
         {theirs && (
           <Conflict
-            fields={compared(typed).map(({ label, value }, at) => ({
-              label,
-              mine: value,
-              theirs: compared(theirs)[at]!.value,
-            }))}
+            fields={sideBySide(compared(typed), compared(theirs))}
             mine={() => {
               setBase(theirs);
               setTheirs(null);

@@ -4,7 +4,7 @@ import { useTranslation } from "react-i18next";
 import type { ModelPrice } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
-import { Conflict } from "../parts/conflict.tsx";
+import { Conflict, sideBySide } from "../parts/conflict.tsx";
 import { useAction } from "../parts/mutation.ts";
 
 const PRICES = ["input_usd", "cached_usd", "output_usd"] as const;
@@ -125,11 +125,7 @@ function PriceForm({ model, price, close }: {
         <Text fw={600}>{model}</Text>
         {theirs && (
           <Conflict
-            fields={compared(fields).map(({ label, value }, at) => ({
-              label,
-              mine: value,
-              theirs: compared(theirs)[at]!.value,
-            }))}
+            fields={sideBySide(compared(fields), compared(theirs))}
             mine={() => {
               setBase(theirs);
               setTheirs(null);

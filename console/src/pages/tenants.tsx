@@ -19,7 +19,7 @@ import { useTranslation } from "react-i18next";
 import type { Tenant } from "../api/shapes.ts";
 import { useConsole } from "../console_context.tsx";
 import { useFormat } from "../i18n/format.ts";
-import { Conflict } from "../parts/conflict.tsx";
+import { Conflict, sideBySide } from "../parts/conflict.tsx";
 import { useAction } from "../parts/mutation.ts";
 import { EmptyState, Loaded } from "../parts/states.tsx";
 import { Window } from "../parts/window.tsx";
@@ -190,11 +190,7 @@ function TenantForm({ tenant, done }: { tenant?: Tenant; done: () => void }) {
       <Stack>
         {theirs && (
           <Conflict
-            fields={compared(fields).map(({ label, value }, at) => ({
-              label,
-              mine: value,
-              theirs: compared(theirs)[at]!.value,
-            }))}
+            fields={sideBySide(compared(fields), compared(theirs))}
             mine={() => {
               setBase(theirs);
               setTheirs(null);

@@ -1,9 +1,22 @@
 import { Alert, Button, Group, Stack, Table } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 
+interface Field {
+  label: string;
+  mine: string;
+  theirs: string;
+}
+
+type Written = { label: string; value: string }[];
+
+/** The same fields as they are in either, in one order. */
+export function sideBySide(mine: Written, theirs: Written): Field[] {
+  return mine.map(({ label, value }, at) => ({ label, mine: value, theirs: theirs[at]!.value }));
+}
+
 /** Two have edited the same: what each field is in either, and a choice. What is alike is left out. */
 export function Conflict({ fields, mine, theirs }: {
-  fields: { label: string; mine: string; theirs: string }[];
+  fields: Field[];
   /** Goes on with what is typed here, over what is there. */
   mine: () => void;
   /** Puts what is there into the form. */
