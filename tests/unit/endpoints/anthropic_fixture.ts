@@ -5,7 +5,7 @@ import {
   type AnthropicEndpointOptions,
 } from "../../../shared/endpoints/anthropic/endpoint.ts";
 import { NOW } from "./openai_fixture.ts";
-import { RESULT, testRouter } from "./router_fixture.ts";
+import { askUnder, RESULT, testRouter } from "./router_fixture.ts";
 
 /** The router with the Anthropic endpoint alone, and a gateway behind it that does what the test says. */
 export function testAnthropic(
@@ -23,14 +23,7 @@ export function testAnthropic(
     ...options,
   });
   const { receive, asked, logged } = testRouter(undefined, { endpoints: [endpoint] }, behind);
-  const ask = (path: string, body?: unknown, headers: Record<string, string> = {}) =>
-    receive(
-      new Request(`http://gateway/llm-invoke/anthropic/v1${path}`, {
-        method: body === undefined ? "GET" : "POST",
-        headers,
-        ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
-      }),
-    );
+  const ask = askUnder("/llm-invoke/anthropic/v1", receive);
   return {
     asked,
     logged,

@@ -4,7 +4,7 @@ import type { Gateway } from "../../../shared/contract/gateway.ts";
 import type { GatewayEvent } from "../../../shared/contract/events.ts";
 import type { GatewayResult } from "../../../shared/contract/result.ts";
 import { openaiEndpoint, type OpenaiEndpointOptions } from "../../../shared/endpoints/openai/endpoint.ts";
-import { ID, RESULT, testRouter } from "./router_fixture.ts";
+import { askUnder, ID, RESULT, testRouter } from "./router_fixture.ts";
 
 export const NOW = Date.UTC(2026, 10, 21);
 
@@ -24,14 +24,7 @@ export function testOpenai(
     ...more,
   });
   const { receive, asked, logged } = testRouter(undefined, { endpoints: [endpoint] }, behind);
-  const ask = (path: string, body?: unknown, headers: Record<string, string> = {}) =>
-    receive(
-      new Request(`http://gateway/llm-invoke/openai/v1${path}`, {
-        method: body === undefined ? "GET" : "POST",
-        headers,
-        ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
-      }),
-    );
+  const ask = askUnder("/llm-invoke/openai/v1", receive);
   return {
     asked,
     logged,

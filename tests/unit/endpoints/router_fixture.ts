@@ -98,3 +98,15 @@ export function testRouter(
       ),
   };
 }
+
+/** Asks an endpoint under its address: GET without a body, which goes as it is if it is a text, else as JSON. */
+export function askUnder(address: string, receive: (request: Request) => Promise<Response>) {
+  return (path: string, body?: unknown, headers: Record<string, string> = {}) =>
+    receive(
+      new Request(`http://gateway${address}${path}`, {
+        method: body === undefined ? "GET" : "POST",
+        headers,
+        ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
+      }),
+    );
+}
