@@ -2,7 +2,8 @@
  * The functions as they are deployed (`supabase/functions`), in this process: everything that they reach outside is noted, in the
  * order in which it is reached, and none of it is there. What answers is no more than it takes to know who calls.
  */
-import { onTestFinished, vi } from "vitest";
+import { AsyncLocalStorage } from "node:async_hooks";
+import { vi } from "vitest";
 import type { FunctionName } from "../../shared/runtime/function_names.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 import { signToken } from "../../shared/tokens/sign.ts";
@@ -84,7 +85,9 @@ const IDENTITY: Record<string, (args: Record<string, unknown>) => unknown> = {
   eve_issue_token: () => ({ status: "refused", code: "invalid_client", detail: null, retry_after_ms: null }),
 };
 
-let note: (effect: Effect) => void = () => {};
+/** Of the request that a call belongs to: what an earlier one tries again later is none of the next one's effects. */
+const requests = new AsyncLocalStorage<(effect: Effect) => void>();
+const note = (effect: Effect) => requests.getStore()?.(effect);
 
 async function outside(...[input, init]: Parameters<typeof fetch>): Promise<Response> {
   const request = new Request(input, init);
@@ -156,25 +159,25 @@ export async function effectsOf(
   { method, url, headers, body, known }: Sent,
 ): Promise<{ effects: Effect[]; status: number; text: string; taken: number }> {
   const effects: Effect[] = [];
-  note = (effect) => {
+  const mine = (effect: Effect) => {
     if (effects.at(-1) !== effect) effects.push(effect);
   };
-  onTestFinished(() => void (note = () => {}));
   let taken = 0;
   const stream = body && new ReadableStream<Uint8Array>({
     pull(controller) {
-      note("body");
+      mine("body");
       if (taken >= body.length) return controller.close();
       controller.enqueue(body.slice(taken, taken += PIECE_BYTES));
     },
   }, { highWaterMark: 0 });
-  const response = await fn.fetch(
-    new Request(url, {
-      method,
-      body: stream,
-      headers: { ...headers, ...(body !== null && known && { "content-length": String(body.length) }) },
-    }),
-  );
+  const response = await requests.run(mine, () =>
+    fn.fetch(
+      new Request(url, {
+        method,
+        body: stream,
+        headers: { ...headers, ...(body !== null && known && { "content-length": String(body.length) }) },
+      }),
+    ));
   const text = await response.text();
   return { effects, status: response.status, text, taken: Math.min(taken, body?.length ?? 0) };
 }
