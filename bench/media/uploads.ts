@@ -102,7 +102,12 @@ export async function uploads(quick: boolean, say: (line: string) => void): Prom
         if (!answer.ok) throw new Error(`OPTIONS: ${answer.status}`);
       };
       const ways = { gateway: uploadBy(own), origin: uploadBy(origin), straight, nothing };
-      const took: Record<keyof typeof ways, number[]> = { gateway: [], origin: [], straight: [], nothing: [] };
+      const took: Record<keyof typeof ways, number[]> = {
+        gateway: [],
+        origin: [],
+        straight: [],
+        nothing: [],
+      };
       for (let file = 0; file < WARM_UP + files; file++) {
         for (const way of ["gateway", "straight", "origin", "nothing"] as const) {
           // A file that is there already would not be sent.
