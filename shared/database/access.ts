@@ -63,9 +63,6 @@ export interface Access {
   noteRefusal(code: string, address: string | null, place: string): Promise<number | null>;
 }
 
-/** A function's request waits for it, so it is given up sooner than a reservation would be. */
-const ACCESS_TIMEOUT_MS = 8_000;
-
 const authentication = z.discriminatedUnion("status", [
   z.object({
     status: z.literal("known"),
@@ -117,7 +114,8 @@ const issue = z.discriminatedUnion("status", [
   }).transform(({ retry_after_ms, ...row }) => ({ ...row, retryAfterMs: retry_after_ms })),
 ]);
 
-export function createAccess(transport: Transport, timeoutMs = ACCESS_TIMEOUT_MS): Access {
+/** @param timeoutMs for each question, since a request waits for it: `EVE_RPC_TIMEOUT_MS` */
+export function createAccess(transport: Transport, timeoutMs: number): Access {
   return {
     authenticate: ({ keyId, proof }, address) =>
       call(

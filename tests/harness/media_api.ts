@@ -102,7 +102,7 @@ export function apiOver(
     secretKeys: { default: SECRET },
     publishableKeys: { default: PUBLISHABLE },
   };
-  const access = createAccess(transport.call);
+  const access = createAccess(transport.call, 8_000);
   const tokens = tokenRules(PROJECT_URL, readSigningKeys(SIGNING_KEYS));
   const baseUrl = `${PROJECT_URL}/functions/v1/api`;
   const addresses = createAddressSigner({ baseUrl, secrets: [SECRET], now: () => now.at });

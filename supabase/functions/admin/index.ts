@@ -37,10 +37,10 @@ const createClient = (options: { caCerts: string[] }) => Deno.createHttpClient(o
 const newId = () => crypto.randomUUID();
 
 function open() {
-  const { project, databaseKey, googleBaseUrl } = readSettings(variable);
+  const { project, databaseKey, googleBaseUrl, rpcTimeoutMs } = readSettings(variable);
   const transport = rpcTransport({ url: project.url, secretKey: databaseKey });
   const stages = createStages(transport);
-  const access = createAccess(transport);
+  const access = createAccess(transport, rpcTimeoutMs);
   const encryption = () => createKeyEncryption(variable(ADMIN_SECRET_VARIABLE));
   const apiKey = project.publishableKeys.default ?? databaseKey;
   return {

@@ -26,7 +26,7 @@ async function open() {
   const settings = readSettings(variable);
   const { project, databaseKey, maxBodyBytes, rpcTimeoutMs } = settings;
   const { call } = openTransport(settings);
-  const access = createAccess(call);
+  const access = createAccess(call, rpcTimeoutMs);
   const apiKey = project.publishableKeys.default ?? databaseKey;
   const tokens = tokenRules(project.url, readSigningKeys(variable(SIGNING_KEYS_VARIABLE)));
   const { media, addresses, baseUrl, seed } = openMedia({

@@ -14,13 +14,13 @@ import { tokenRules } from "../../../shared/tokens/token_rules.ts";
 const log = createLog(Deno.env.get("EVE_LOG_LEVEL"));
 
 function open() {
-  const { project, databaseKey } = readSettings((name) => Deno.env.get(name));
+  const { project, databaseKey, rpcTimeoutMs } = readSettings((name) => Deno.env.get(name));
   const tokens = tokenRules(project.url, readSigningKeys(Deno.env.get(SIGNING_KEYS_VARIABLE)));
   const call = rpcTransport({ url: project.url, secretKey: databaseKey });
   return {
     project,
     tokens,
-    access: createAccess(call),
+    access: createAccess(call, rpcTimeoutMs),
     noteError: badRequestCounter({ count: countBadRequests(call), clock, background, log }),
   };
 }

@@ -23,7 +23,7 @@ const { resolve, connect } = networkOf(Deno);
 
 function open() {
   const settings = readSettings(variable);
-  const { project, maxBodyBytes } = settings;
+  const { project, maxBodyBytes, rpcTimeoutMs } = settings;
   const { transport, leave, ...calls } = openCalls({
     settings,
     read: variable,
@@ -38,7 +38,7 @@ function open() {
   });
   // The runtime is about to end this process.
   addEventListener("beforeunload", leave);
-  const access = createAccess(transport);
+  const access = createAccess(transport, rpcTimeoutMs);
   const tokens = tokenRules(project.url, readSigningKeys(variable(SIGNING_KEYS_VARIABLE)));
   return {
     ...calls,

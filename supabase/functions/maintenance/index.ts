@@ -39,10 +39,10 @@ const network = { fetch, ...networkOf(Deno) };
 const log = createLog(variable("EVE_LOG_LEVEL"));
 
 function open() {
-  const { project, databaseKey, googleBaseUrl } = readSettings(variable);
+  const { project, databaseKey, googleBaseUrl, rpcTimeoutMs } = readSettings(variable);
   const direct = variable("SUPABASE_DB_URL") ?? null;
   const call = rpcTransport({ url: project.url, secretKey: databaseKey });
-  const access = createAccess(call);
+  const access = createAccess(call, rpcTimeoutMs);
   const authorise = (request: Request) =>
     countingWrong(request, "maintenance", access, () => requireSecretKey(request, project));
   const gateway = new URL(project.url).host;

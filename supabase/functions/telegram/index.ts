@@ -20,9 +20,9 @@ const log = createLog(variable("EVE_LOG_LEVEL"));
 
 async function open() {
   const settings = readSettings(variable);
-  const { project, databaseKey } = settings;
+  const { project, databaseKey, rpcTimeoutMs } = settings;
   const { call } = openTransport(settings);
-  const access = createAccess(call);
+  const access = createAccess(call, rpcTimeoutMs);
   return {
     bot: await openBot(variable, { fetch, clock }),
     rows: createTelegramRows(call),

@@ -22,9 +22,9 @@ const { resolve, connect } = networkOf(Deno);
 
 function open() {
   const settings = readSettings(variable);
-  const { project, databaseKey } = settings;
+  const { project, databaseKey, rpcTimeoutMs } = settings;
   const call = rpcTransport({ url: project.url, secretKey: databaseKey });
-  const access = createAccess(call);
+  const access = createAccess(call, rpcTimeoutMs);
   const worker = openWorker({
     place: "edge",
     settings,
