@@ -1,5 +1,7 @@
 import * as z from "zod";
-import type { TrafficClass } from "../contract/request.ts";
+import type { Asked, TrafficClass, Unresolved } from "../contract/request.ts";
+import { traceIdOf } from "../http/trace.ts";
+import type { RequestContext } from "./endpoint.ts";
 import { type Fault, invalidRequest } from "./validated.ts";
 
 /** What a caller may ask of the gateway itself where the body belongs to another API. */
@@ -132,4 +134,26 @@ function waitOf(mode: "wait" | "no_wait", asked: number | undefined, terms: EveT
   }
   if (asked !== undefined && asked > terms.maxWaitMs) throw fault(`must be at most ${terms.maxWaitMs} here`);
   return asked ?? Math.min(terms.defaultWaitMs, terms.maxWaitMs);
+}
+
+/**
+ * What a request asks of the gateway itself. From here on it has the client's id, if it brings one.
+ * @throws GatewayError as `eveOptions`
+ */
+export function askedIn(
+  context: RequestContext,
+  endpoint: Asked["endpoint"],
+  terms: EveTerms,
+): Omit<Unresolved<Asked>, "metadata"> {
+  const eve = eveOptions(context.request, terms);
+  if (eve.requestId !== null) context.adoptRequestId(eve.requestId);
+  return {
+    id: context.requestId,
+    idIsClients: eve.requestId !== null,
+    endpoint,
+    class: eve.class,
+    maxWaitMs: eve.maxWaitMs,
+    traceId: traceIdOf(context.request),
+    capture: eve.capture,
+  };
 }

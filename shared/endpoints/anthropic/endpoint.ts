@@ -1,10 +1,9 @@
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Asked, Unresolved } from "../../contract/request.ts";
 import { jsonResponse } from "../../http/json_response.ts";
-import { traceIdOf } from "../../http/trace.ts";
 import { targetOf } from "../../stages/stage_name.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
-import { eveOptions } from "../eve_options.ts";
+import { askedIn } from "../eve_options.ts";
 import { IgnoredFields } from "../ignored_fields.ts";
 import { fetchLinked, FILE_TYPES, type Links } from "../linked_media.ts";
 import { type AnthropicBatches, batchRoutes } from "./batches.ts";
@@ -134,15 +133,5 @@ function askedOf(
   context: RequestContext,
   { maxWaitMs }: AnthropicEndpointOptions,
 ): Omit<Unresolved<Asked>, "metadata"> {
-  const eve = eveOptions(context.request, { maxWaitMs, defaultWaitMs: maxWaitMs });
-  if (eve.requestId !== null) context.adoptRequestId(eve.requestId);
-  return {
-    id: context.requestId,
-    idIsClients: eve.requestId !== null,
-    endpoint: "anthropic",
-    class: eve.class,
-    maxWaitMs: eve.maxWaitMs,
-    traceId: traceIdOf(context.request),
-    capture: eve.capture,
-  };
+  return askedIn(context, "anthropic", { maxWaitMs, defaultWaitMs: maxWaitMs });
 }

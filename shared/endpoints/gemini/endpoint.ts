@@ -3,10 +3,9 @@ import type { EmbedItem } from "../../contract/embedding.ts";
 import { GatewayError } from "../../contract/gateway_error.ts";
 import type { Asked, Unresolved } from "../../contract/request.ts";
 import { jsonResponse } from "../../http/json_response.ts";
-import { traceIdOf } from "../../http/trace.ts";
 import { targetOf } from "../../stages/stage_name.ts";
 import type { Endpoint, EndpointRoute, RequestContext } from "../endpoint.ts";
-import { eveOptions } from "../eve_options.ts";
+import { askedIn } from "../eve_options.ts";
 import { encodeGemini } from "./answer.ts";
 import { type CachedContents, cacheNamed, createCache, listCaches, oneCache } from "./cached_contents.ts";
 import { cancel, createBatch, listBatches, oneBatch } from "./batches.ts";
@@ -173,20 +172,8 @@ async function call(
 
 /** What the address and the `x-eve-*` options say about a call. From here on it goes by the client's id, if it has one. */
 function askedOf(context: RequestContext, maxWaitMs: number): Unresolved<Asked> {
-  const { request } = context;
-  const options = eveOptions(request, { maxWaitMs, defaultWaitMs: geminiWaitMs(request) });
-  const id = options.requestId ?? context.requestId;
-  context.adoptRequestId(id);
-  return {
-    id,
-    idIsClients: options.requestId !== null,
-    endpoint: "gemini",
-    class: options.class,
-    maxWaitMs: options.maxWaitMs,
-    metadata: {},
-    traceId: traceIdOf(request),
-    capture: options.capture,
-  };
+  const terms = { maxWaitMs, defaultWaitMs: geminiWaitMs(context.request) };
+  return { ...askedIn(context, "gemini", terms), metadata: {} };
 }
 
 async function describe(context: RequestContext, model: string): Promise<Response> {

@@ -1,7 +1,6 @@
 import type { Asked, Unresolved } from "../../contract/request.ts";
-import { traceIdOf } from "../../http/trace.ts";
 import type { RequestContext } from "../endpoint.ts";
-import { eveOptions } from "../eve_options.ts";
+import { askedIn } from "../eve_options.ts";
 import { IgnoredFields } from "../ignored_fields.ts";
 
 /** What all calls of this endpoint are made with. */
@@ -19,17 +18,7 @@ export function askedOf(
   context: RequestContext,
   { maxWaitMs }: Pick<CallOptions, "maxWaitMs">,
 ): Omit<Unresolved<Asked>, "metadata"> {
-  const eve = eveOptions(context.request, { maxWaitMs, defaultWaitMs: maxWaitMs });
-  if (eve.requestId !== null) context.adoptRequestId(eve.requestId);
-  return {
-    id: context.requestId,
-    idIsClients: eve.requestId !== null,
-    endpoint: "openai",
-    class: eve.class,
-    maxWaitMs: eve.maxWaitMs,
-    traceId: traceIdOf(context.request),
-    capture: eve.capture,
-  };
+  return askedIn(context, "openai", { maxWaitMs, defaultWaitMs: maxWaitMs });
 }
 
 /** Takes the names of fields that an answer does without; null: they are refused. */

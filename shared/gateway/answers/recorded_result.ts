@@ -8,6 +8,16 @@ import type { Duplicate } from "../../database/admission/reserve.ts";
 /** The largest answer that is kept for a repeated request, as JSON. Texts fit; an answer with a picture may not. */
 const MAX_KEPT_CHARS = 262_144;
 
+/** What a call used, as it is kept with its answer. */
+export const keptUsage = z.object({
+  inputTokens: z.number(),
+  outputTokens: z.number().nullable(),
+  thoughtsTokens: z.number().nullable(),
+  cachedTokens: z.number().nullable(),
+  totalTokens: z.number().nullable(),
+  estimated: z.boolean(),
+});
+
 const kept = z.object({
   version: z.literal(1),
   model: z.string(),
@@ -15,14 +25,7 @@ const kept = z.object({
   replaced: z.boolean(),
   answer: z.custom<Answer>((value) => typeof value === "object" && value !== null),
   finishReason: z.string().nullable(),
-  usage: z.object({
-    inputTokens: z.number(),
-    outputTokens: z.number().nullable(),
-    thoughtsTokens: z.number().nullable(),
-    cachedTokens: z.number().nullable(),
-    totalTokens: z.number().nullable(),
-    estimated: z.boolean(),
-  }),
+  usage: keptUsage,
   keyAlias: z.string(),
   attempts: z.number(),
   waitMs: z.number(),

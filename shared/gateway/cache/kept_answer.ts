@@ -1,6 +1,7 @@
 import * as z from "zod";
 import type { Answer, Candidate, Part } from "../../contract/content.ts";
 import type { GatewayRequest } from "../../contract/request.ts";
+import { keptUsage } from "../answers/recorded_result.ts";
 import { cacheKey } from "./cache_key.ts";
 import { type Keepable, MAX_KEPT_CHARS } from "./keepable.ts";
 import { judgeAnswer } from "../../contract/answer_verdict.ts";
@@ -10,14 +11,7 @@ const kept = z.object({
   version: z.literal(1),
   answer: z.custom<Answer>((value) => typeof value === "object" && value !== null),
   finishReason: z.string().nullable(),
-  usage: z.object({
-    inputTokens: z.number(),
-    outputTokens: z.number().nullable(),
-    thoughtsTokens: z.number().nullable(),
-    cachedTokens: z.number().nullable(),
-    totalTokens: z.number().nullable(),
-    estimated: z.boolean(),
-  }),
+  usage: keptUsage,
 });
 export type KeptAnswer = Omit<z.output<typeof kept>, "version">;
 
