@@ -3,6 +3,7 @@ import fc from "fast-check";
 import postgres from "postgres";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { asRole } from "../harness/as_role.ts";
 import { empty } from "../harness/rows.ts";
 import { type Answer, mediaCalls, PROJECT, shaOf } from "../harness/media.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
@@ -87,24 +88,11 @@ function as(actor: Actor) {
 const texts = (answer: Answer) => answer.messages.map((each: Answer) => each.content);
 
 /** As a signed-in user's own client, or an anonymous one. */
-async function signedIn<Value>(
+const signedIn = <Value>(
   role: string,
   sub: string | null,
   run: (sql: postgres.TransactionSql) => Promise<Value>,
-) {
-  const url = new URL(db.url);
-  url.username = "authenticator";
-  const pool = postgres(url.href, { max: 1, onnotice: () => {} });
-  try {
-    return await pool.begin(async (transaction) => {
-      await transaction.unsafe(`set local role ${role}`);
-      await transaction`select set_config('request.jwt.claims', ${JSON.stringify({ sub, role })}, true)`;
-      return await run(transaction);
-    });
-  } finally {
-    await pool.end();
-  }
-}
+) => asRole(db.url, role, sub, run);
 
 describe("who has which chats", () => {
   const makers = {

@@ -1,29 +1,12 @@
 /** The migrations over chats and what belongs to them that somebody made by hand: nothing gets lost, and what is lacking is added. */
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { applyMigrations } from "../../local/database.ts";
-import { cloneDatabase, databaseBefore, type TestDatabase } from "../harness/database.ts";
+import type { TestDatabase } from "../harness/database.ts";
+import { tablesByHand } from "../harness/tables_by_hand.ts";
 import { chat as chatShape, message as messageShape } from "../../shared/database/chats.ts";
 import { PROJECT } from "../harness/media.ts";
 
-let before: TestDatabase;
-beforeAll(async () => {
-  before = await databaseBefore("20261125000100");
-});
-afterAll(() => before?.drop());
-
-let db: TestDatabase | undefined;
-afterEach(async () => {
-  await db?.drop();
-  db = undefined;
-});
-
-/** A database as somebody has it, with the migrations over it. */
-async function adopted(byHand: string): Promise<TestDatabase> {
-  db = await cloneDatabase(before);
-  await db.sql.unsafe(byHand).simple();
-  await applyMigrations(db.url);
-  return db;
-}
+const { made, adopted } = tablesByHand("20261125000100");
 
 const uuid = (letter: string, n: number) =>
   `${letter.repeat(8)}-0000-4000-8000-${String(n).padStart(12, "0")}`;
@@ -414,12 +397,11 @@ describe("hand-made chats", () => {
   ])(
     "%s stop the migration with what to do, before anything has changed",
     async (_, byHand, message, table) => {
+      const db = await made(byHand);
       const columns = async () =>
-        (await db!.sql.unsafe(
+        (await db.sql.unsafe(
           `select column_name, data_type from information_schema.columns where table_schema = 'public' and table_name = '${table}' order by 1`,
         )).map((row) => ({ ...row }));
-      db = await cloneDatabase(before);
-      await db.sql.unsafe(byHand).simple();
       const stood = await columns();
       await expect(applyMigrations(db.url)).rejects.toThrow(message);
       expect(await columns()).toEqual(stood);

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 import { type Answer } from "../harness/media.ts";
-import { apiOver, type ApiUnderTest, SECRET } from "../harness/media_api.ts";
+import { apiOver, type ApiUnderTest, json, SECRET } from "../harness/media_api.ts";
 import { documentedCalls } from "../harness/documented_calls.ts";
 
 let db: TestDatabase;
@@ -28,12 +28,6 @@ afterAll(async () => {
   await Promise.all(api.background);
   await api.close();
   await db?.drop();
-});
-
-const json = (body: unknown, as?: string) => ({
-  ...(as !== undefined && { as }),
-  headers: { "content-type": "application/json" },
-  body: JSON.stringify(body),
 });
 
 test("a conversation is begun, written, branched, read in pages and searched", async () => {

@@ -1,32 +1,14 @@
 /** The migrations over a media_objects that somebody made by hand: nothing gets lost, and what is lacking is added. */
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { applyMigrations } from "../../local/database.ts";
+import { describe, expect, test } from "vitest";
 import { keepUp } from "../../shared/media/upkeep.ts";
 import { freezeClock } from "../harness/admission.ts";
 import { apiOver } from "../harness/media_api.ts";
 import { memoryStore } from "../harness/memory_store.ts";
-import { cloneDatabase, databaseBefore, type TestDatabase } from "../harness/database.ts";
+import type { TestDatabase } from "../harness/database.ts";
+import { tablesByHand } from "../harness/tables_by_hand.ts";
 import { countersOf, expectExactCounters, mediaCalls, shaOf } from "../harness/media.ts";
 
-let before: TestDatabase;
-beforeAll(async () => {
-  before = await databaseBefore("20261123000200");
-});
-afterAll(() => before?.drop());
-
-let db: TestDatabase | undefined;
-afterEach(async () => {
-  await db?.drop();
-  db = undefined;
-});
-
-/** A database as somebody has it, with the migrations over it. */
-async function adopted(byHand: string): Promise<TestDatabase> {
-  db = await cloneDatabase(before);
-  await db.sql.unsafe(byHand).simple();
-  await applyMigrations(db.url);
-  return db;
-}
+const { adopted, current } = tablesByHand("20261123000200");
 
 const TABLE = `
   create table public.media_objects (
@@ -160,7 +142,7 @@ describe("a hand-made media_objects", () => {
         await bucket.put(key, { body: new TextEncoder().encode("own"), sha256: "", contentType: "a/b" });
       }
       const clock = await freezeClock(sql, Date.now());
-      const api = apiOver(db!, { s3: bucket });
+      const api = apiOver(current(), { s3: bucket });
       return { bucket, clock, api, [Symbol.asyncDispose]: () => api.close() };
     }
 

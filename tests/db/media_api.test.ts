@@ -8,7 +8,7 @@ import { signToken } from "../../shared/tokens/sign.ts";
 import { ajv, document, documentedCalls } from "../harness/documented_calls.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 import { empty } from "../harness/rows.ts";
-import { apiOver, type ApiUnderTest, PUBLISHABLE } from "../harness/media_api.ts";
+import { apiOver, type ApiUnderTest, json, PUBLISHABLE } from "../harness/media_api.ts";
 import { type Answer, countersOf, expectExactCounters, setLimit } from "../harness/media.ts";
 import { type MemoryStore, memoryStore } from "../harness/memory_store.ts";
 
@@ -53,12 +53,6 @@ const asType = (type: string, body: BodyInit | Uint8Array<ArrayBuffer>) => ({
 
 const ask: ReturnType<typeof documentedCalls> = (method, path, init) =>
   documentedCalls(api)(method, path, init);
-const json = (body: unknown, as?: string) => ({
-  ...(as !== undefined && { as }),
-  headers: { "content-type": "application/json" },
-  body: JSON.stringify(body),
-});
-
 describe("without S3", () => {
   beforeEach(() => {
     api = apiOver(db);

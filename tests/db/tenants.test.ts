@@ -2,6 +2,7 @@
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { asRole } from "../harness/as_role.ts";
 import { mediaCalls, PROJECT, shaOf } from "../harness/media.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 
@@ -301,24 +302,11 @@ describe("what the owner does with tenants", () => {
 });
 
 describe("row-level security, with the role that the REST API takes on", () => {
-  async function as<Value>(
+  const as = <Value>(
     role: string,
     sub: string | null,
     run: (sql: postgres.TransactionSql) => Promise<Value>,
-  ) {
-    const url = new URL(db.url);
-    url.username = "authenticator";
-    const pool = postgres(url.href, { max: 1, onnotice: () => {} });
-    try {
-      return await pool.begin(async (transaction) => {
-        await transaction.unsafe(`set local role ${role}`);
-        await transaction`select set_config('request.jwt.claims', ${JSON.stringify({ sub, role })}, true)`;
-        return await run(transaction);
-      });
-    } finally {
-      await pool.end();
-    }
-  }
+  ) => asRole(db.url, role, sub, run);
   const tenants = (transaction: postgres.TransactionSql) =>
     transaction`select tenant_id from public.media_objects order by tenant_id`.then((rows) =>
       rows.map((row) => row.tenant_id)

@@ -11,7 +11,7 @@ import { textResult } from "../../shared/vision/result.ts";
 import { beginningOf, storedPicture } from "../../shared/vision/stored_picture.ts";
 import { mintConsumerSecret } from "../../shared/tokens/consumer_secret.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
-import { apiOver, type ApiUnderTest } from "../harness/media_api.ts";
+import { apiOver, type ApiUnderTest, json } from "../harness/media_api.ts";
 import { documentedCalls } from "../harness/documented_calls.ts";
 
 let db: TestDatabase;
@@ -33,12 +33,6 @@ afterAll(async () => {
   await Promise.all(api.background);
   await api.close();
   await db?.drop();
-});
-
-const json = (body: unknown, as?: string) => ({
-  ...(as !== undefined && { as }),
-  headers: { "content-type": "application/json" },
-  body: JSON.stringify(body),
 });
 
 /** A BMP with a header that holds, and different bytes for each number. */

@@ -43,6 +43,13 @@ export interface ApiUnderTest {
   close(): Promise<void>;
 }
 
+/** A body as JSON. @param as whose credential goes with it */
+export const json = (body: unknown, as?: string) => ({
+  ...(as !== undefined && { as }),
+  headers: { "content-type": "application/json" },
+  body: JSON.stringify(body),
+});
+
 /** Files as a function has them, over a connection to a database of a test. */
 export function mediaOver(
   call: Transport,
