@@ -47,6 +47,13 @@ describe.skipIf(!CAN_RUN)("the console", () => {
   const open = (name: string) =>
     page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name }).click();
   const stage = (name: string) => page.getByRole("region", { name, exact: true });
+  /** Goes to what has an id, from any page. */
+  const find = async (id: string, link: RegExp) => {
+    await page.keyboard.press("Control+K");
+    const finding = page.getByRole("dialog", { name: "Find an id" });
+    await finding.getByLabel("Id").fill(id);
+    await finding.getByRole("link", { name: link }).click();
+  };
 
   beforeAll(async () => {
     stack = await startTestStack({ console: true });
@@ -1450,9 +1457,7 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       await page.reload();
       await page.getByRole("heading", { level: 2, name: "An evening in the park" }).waitFor();
       // By its id, from any page.
-      await page.keyboard.press("Control+K");
-      await page.getByRole("dialog", { name: "Find an id" }).getByLabel("Id").fill(post.key);
-      await page.getByRole("dialog", { name: "Find an id" }).getByRole("link", { name: /^Post/ }).click();
+      await find(post.key, /^Post/);
       await page.getByRole("heading", { level: 2, name: /^Concert tonight/ }).waitFor();
       expect(await accessibilityProblems(page, "light")).toEqual([]);
     } finally {
@@ -1495,6 +1500,13 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       await one.getByText("A secret").waitFor();
       await page.keyboard.press("Escape");
 
+      // By its id, from another page.
+      await open("Overview");
+      const [job] = await database`select id from eve.jobs where request_id = 'tomorrow''s'`;
+      await find(job!.id, /^Job · tomorrow's/);
+      await one.getByText("A secret").waitFor();
+      await page.keyboard.press("Escape");
+      await rows.filter({ hasText: "other" }).waitFor();
       await page.getByText("Batches", { exact: true }).click();
       await page.getByText("3 of 4, 1 failed").waitFor();
       await page.getByRole("button", { name: batch.slice(0, 8) }).click();
@@ -1582,6 +1594,9 @@ describe.skipIf(!CAN_RUN)("the console", () => {
       expect(await accessibilityProblems(page, "light")).toEqual([]);
       await conversation.getByRole("link", { name: /^Call \d+/ }).first().click();
       await page.getByRole("dialog", { name: /^Request/ }).getByText("gemma-4-31b-it").first().waitFor();
+      await page.keyboard.press("Escape");
+      await find(chat.id, /^Chat/);
+      await conversation.getByText("Где стена второго этажа?", { exact: true }).waitFor();
     } finally {
       await database`update eve.settings set value = 0 where name = 'chats_text_for_administrators'`;
       await database.end();
