@@ -37,8 +37,16 @@ async function run(cwd: string, command: string, ...args: string[]): Promise<str
   return success ? "" : printed || "it failed without a word";
 }
 
-/** What is wrong with the admin function's types, and with the console's; empty where nothing is. */
-const faultsOfAdmin = () => run(copy, Deno.execPath(), "check", "supabase/functions/admin/index.ts");
+/** What is wrong with the types of the functions that answer the console, and with its own; empty where nothing is. */
+const faultsOfFunctions = () =>
+  run(
+    copy,
+    Deno.execPath(),
+    "check",
+    "supabase/functions/admin/index.ts",
+    "shared/endpoints/native/stream.ts",
+    "shared/api/storage_routes.ts",
+  );
 const faultsOfConsole = () =>
   run(
     `${copy}/console`,
@@ -75,12 +83,11 @@ describe.skipIf(!installedConsole())(
   "what the admin function answers is what the console reads",
   () => {
     test("as they are, both are typed", async () => {
-      expect([await faultsOfAdmin(), await faultsOfConsole()]).toEqual(["", ""]);
+      expect([await faultsOfFunctions(), await faultsOfConsole()]).toEqual(["", ""]);
     });
 
     describe("otherwise it is a type error", () => {
-      let admin: string;
-      let endpoint: string;
+      let functions: string;
       let page: string;
       // All at once: each look takes seconds, and none of these hides another.
       beforeAll(async () => {
@@ -103,44 +110,35 @@ describe.skipIf(!installedConsole())(
           },
           { path: "shared/api/answers.ts", from: "  used_bytes: number;", to: "  bytes_used: number;" },
         ];
-        [admin, endpoint] = await changed(fields, async () => [
-          await faultsOfAdmin(),
-          await run(
-            copy,
-            Deno.execPath(),
-            "check",
-            "shared/endpoints/native/stream.ts",
-            "shared/api/storage_routes.ts",
-          ),
-        ]);
+        functions = await changed(fields, faultsOfFunctions);
         // Its route would have no types to be measured by.
         const path = { path: ANSWERS, from: '"GET /lanes"', to: '"GET /all-lanes"' };
         page = await changed([...fields, path], faultsOfConsole);
       });
 
       test("of its route, when the function names a field otherwise", () => {
-        expect(admin).toMatch(/'blocked_until' is missing/);
-        expect(admin).toContain("reading_routes.ts");
+        expect(functions).toMatch(/'blocked_until' is missing/);
+        expect(functions).toContain("reading_routes.ts");
       });
 
       test("of the page and of the route, when its types name a field otherwise", () => {
-        expect(admin).toMatch(/'waited_ms' is missing/);
+        expect(functions).toMatch(/'waited_ms' is missing/);
         expect(page).toMatch(/requests\.tsx.*'wait_ms' does not exist/);
       });
 
       test("of the page that changes a tenant, and of the route, when its types name a field otherwise", () => {
-        expect(admin).toMatch(/'limit_bytes' is missing/);
-        expect(admin).toContain("tenant_routes.ts");
+        expect(functions).toMatch(/'limit_bytes' is missing/);
+        expect(functions).toContain("tenant_routes.ts");
         expect(page).toMatch(/tenants\.tsx.*'storage_limit_bytes' does not exist/);
       });
 
       test("of the endpoint and of the playground, when types name a field of the stream's events otherwise", () => {
-        expect(endpoint).toMatch(/'prompt_tokens' is missing/);
+        expect(functions).toMatch(/'prompt_tokens' is missing/);
         expect(page).toMatch(/playground\.tsx.*'input_tokens' does not exist/);
       });
 
       test("of the page and of the function api, when types name a field of its answers otherwise", () => {
-        expect(endpoint).toMatch(/'bytes_used' is missing/);
+        expect(functions).toMatch(/'bytes_used' is missing/);
         expect(page).toMatch(/storage\.tsx.*'used_bytes' does not exist/);
       });
 
