@@ -41,7 +41,10 @@ const milliseconds = (fallback: number, least: number, most: number) =>
   wholeNumber("milliseconds", fallback, least, most);
 
 const address = (protocol: RegExp, kind: string) =>
-  z.url({ protocol, error: ({ input }) => input === undefined ? "is not set" : `must be an address of ${kind}` });
+  z.url({
+    protocol,
+    error: ({ input }) => input === undefined ? "is not set" : `must be an address of ${kind}`,
+  });
 
 const keySet = z.string({ error: "is not set" }).transform((text, context) => {
   try {
