@@ -1,8 +1,5 @@
 import postgres from "postgres";
-import { startStack } from "../../local/stack.ts";
-import { freePorts } from "../../local/ports.ts";
-import { removeHomeElsewhere } from "../../local/postgres_place.ts";
-import { makeTestFolder } from "../../tests/harness/folders.ts";
+import { withStack } from "../with_stack.ts";
 
 export interface Dedupe {
   uploads: number;
@@ -21,47 +18,33 @@ const CALLERS = 20;
 
 /** Sends so many files to `POST /v1/media`, each ten times, by 20 callers at once: they come round in turns. */
 export async function dedupe(files: number, fileBytes: number): Promise<Dedupe> {
-  const folder = await makeTestFolder();
-  const dataDir = `${folder.path}/data`;
-  try {
-    const stack = await startStack({
-      dataDir,
-      port: freePorts(3)[0]!,
-      schedule: false,
-      env: { EVE_LEDGER_TRANSPORT: "direct" },
-    });
-    try {
-      const uploads = 10 * files;
-      let next = 0;
-      let created = 0;
-      const began = performance.now();
-      await Promise.all(Array.from({ length: CALLERS }, async () => {
-        for (let upload = next++; upload < uploads; upload = next++) {
-          const response = await fetch(`${stack.url}/functions/v1/api/v1/media`, {
-            method: "POST",
-            headers: { apikey: stack.keys.secret, "content-type": "application/octet-stream" },
-            body: fileOf(upload % files, fileBytes),
-          });
-          const answer = await response.json();
-          if (!response.ok) throw new Error(JSON.stringify(answer));
-          if (answer.created) created++;
-        }
-      }));
-      const seconds = (performance.now() - began) / 1_000;
-      return {
-        uploads,
-        files,
-        ...await counted(stack.databaseUrl),
-        answered_created: created,
-        uploads_per_second: Math.round(uploads / seconds),
-      };
-    } finally {
-      await stack.stop();
-    }
-  } finally {
-    await removeHomeElsewhere(dataDir);
-    await folder.remove();
-  }
+  const options = { schedule: false, env: { EVE_LEDGER_TRANSPORT: "direct" } };
+  return await withStack(options, async (stack) => {
+    const uploads = 10 * files;
+    let next = 0;
+    let created = 0;
+    const began = performance.now();
+    await Promise.all(Array.from({ length: CALLERS }, async () => {
+      for (let upload = next++; upload < uploads; upload = next++) {
+        const response = await fetch(`${stack.url}/functions/v1/api/v1/media`, {
+          method: "POST",
+          headers: { apikey: stack.keys.secret, "content-type": "application/octet-stream" },
+          body: fileOf(upload % files, fileBytes),
+        });
+        const answer = await response.json();
+        if (!response.ok) throw new Error(JSON.stringify(answer));
+        if (answer.created) created++;
+      }
+    }));
+    const seconds = (performance.now() - began) / 1_000;
+    return {
+      uploads,
+      files,
+      ...await counted(stack.databaseUrl),
+      answered_created: created,
+      uploads_per_second: Math.round(uploads / seconds),
+    };
+  });
 }
 
 /** The same bytes for the same number, and no others. */

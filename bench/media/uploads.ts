@@ -1,9 +1,6 @@
 import { AwsClient } from "aws4fetch";
-import { startStack } from "../../local/stack.ts";
-import { freePorts } from "../../local/ports.ts";
-import { removeHomeElsewhere } from "../../local/postgres_place.ts";
+import { withStack } from "../with_stack.ts";
 import { sha256Of } from "../../shared/media/hash.ts";
-import { makeTestFolder } from "../../tests/harness/folders.ts";
 import { startRadosgw } from "../../tests/harness/radosgw.ts";
 import { HAS_RADOSGW } from "../../tests/harness/stores.ts";
 import { median, percentile } from "../statistics.ts";
@@ -38,14 +35,10 @@ export async function uploads(quick: boolean, say: (line: string) => void): Prom
   }
   const files = quick ? 40 : 200;
   const store = await startRadosgw();
-  const folder = await makeTestFolder();
-  const dataDir = `${folder.path}/data`;
   try {
     const settings = await store.newBucket();
     const { accessKeyId, secretAccessKey, region, endpoint, bucket } = settings;
-    const stack = await startStack({
-      dataDir,
-      port: freePorts(3)[0]!,
+    const options = {
       schedule: false,
       env: {
         EVE_LEDGER_TRANSPORT: "direct",
@@ -55,8 +48,8 @@ export async function uploads(quick: boolean, say: (line: string) => void): Prom
         S3_ACCESS_KEY_ID: accessKeyId,
         S3_SECRET_ACCESS_KEY: secretAccessKey,
       },
-    });
-    try {
+    };
+    return await withStack(options, async (stack) => {
       const owner = new AwsClient({ accessKeyId, secretAccessKey, region, service: "s3", retries: 0 });
       const origin = `${stack.url}/functions/v1/api`;
       const own = `${stack.functions.get("api")!.url}/api`;
@@ -132,12 +125,8 @@ export async function uploads(quick: boolean, say: (line: string) => void): Prom
       };
       say(`upload: ${JSON.stringify(result)}`);
       return result;
-    } finally {
-      await stack.stop();
-    }
+    });
   } finally {
-    await removeHomeElsewhere(dataDir);
-    await folder.remove();
     await store.stop();
   }
 }
