@@ -1,8 +1,5 @@
 import postgres from "postgres";
-import { freePorts } from "../../local/ports.ts";
-import { removeHomeElsewhere } from "../../local/postgres_place.ts";
-import { startStack } from "../../local/stack.ts";
-import { makeTestFolder } from "../../tests/harness/folders.ts";
+import { withStack } from "../with_stack.ts";
 import { median, percentile } from "../statistics.ts";
 
 export interface Answers {
@@ -33,17 +30,13 @@ export async function answers(quick: boolean): Promise<Answers> {
       return Response.json(ANSWER);
     },
   );
-  const folder = await makeTestFolder();
-  const dataDir = `${folder.path}/data`;
   try {
-    const stack = await startStack({
-      dataDir,
-      port: freePorts(3)[0]!,
+    const options = {
       schedule: false,
       googleApiBaseUrl: `http://127.0.0.1:${upstream.addr.port}`,
       env: { EVE_LEDGER_TRANSPORT: "direct" },
-    });
-    try {
+    };
+    return await withStack(options, async (stack) => {
       const sql = postgres(stack.databaseUrl, { max: 1, onnotice: () => {} });
       await sql`update public.google_ai_model_limits set rpm = null, tpm = null, rpd = null`;
       await sql.end();
@@ -79,12 +72,8 @@ export async function answers(quick: boolean): Promise<Answers> {
         plain_p99_ms: round(percentile(took.plain, 0.99)),
         ms_more: round(median(took.chat) - median(took.plain)),
       };
-    } finally {
-      await stack.stop();
-    }
+    });
   } finally {
     await upstream.shutdown();
-    await removeHomeElsewhere(dataDir);
-    await folder.remove();
   }
 }
