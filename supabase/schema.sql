@@ -16860,21 +16860,16 @@ CREATE OR REPLACE FUNCTION public.eve_dead_letters_replay(ids bigint[] DEFAULT N
 AS $function$
 declare
   v_now constant timestamptz := eve.clock();
-  v_count integer;
+  v_deliveries bigint[];
 begin
-  with meant as materialized (
-    select l.*
-    from eve.dead_letters_meant(eve_dead_letters_replay.ids, eve_dead_letters_replay.consumer, 1000) l
-    join eve.event_consumers c on c.name = l.consumer and c.is_active
-  ), due as (
-    update eve.event_deliveries d
-    set state = 'pending', attempts = 0, next_try_at = v_now, ended_at = null, first_failed_at = null, last_failed_at = null
-    from meant m
-    where d.id = m.delivery_id
-  )
-  delete from eve.dead_letters l using meant m where l.id = m.id;
-  get diagnostics v_count = row_count;
-  return jsonb_build_object('replayed', v_count);
+  select array_agg(l.delivery_id) into v_deliveries
+  from eve.dead_letters_meant(eve_dead_letters_replay.ids, eve_dead_letters_replay.consumer, 1000) l
+  join eve.event_consumers c on c.name = l.consumer and c.is_active;
+  update eve.event_deliveries d
+  set state = 'pending', attempts = 0, next_try_at = v_now, ended_at = null, first_failed_at = null, last_failed_at = null
+  where d.id = any (v_deliveries);
+  delete from eve.dead_letters l where l.delivery_id = any (v_deliveries);
+  return jsonb_build_object('replayed', coalesce(cardinality(v_deliveries), 0));
 end;
 $function$;
 comment on function public.eve_dead_letters_replay is 'Sends dead letters again: these, those of a consumer, or all; 1,000 at most at a time.';
@@ -16885,19 +16880,15 @@ CREATE OR REPLACE FUNCTION public.eve_dead_letters_drop(ids bigint[] DEFAULT NUL
  SET search_path TO ''
 AS $function$
 declare
-  v_count integer;
+  v_deliveries bigint[];
 begin
-  with meant as materialized (
-    select l.* from eve.dead_letters_meant(eve_dead_letters_drop.ids, eve_dead_letters_drop.consumer, 1000) l
-  ), dropped as (
-    update eve.event_deliveries d
-    set state = 'dropped', ended_at = eve.clock()
-    from meant m
-    where d.id = m.delivery_id
-  )
-  delete from eve.dead_letters l using meant m where l.id = m.id;
-  get diagnostics v_count = row_count;
-  return jsonb_build_object('dropped', v_count);
+  select array_agg(l.delivery_id) into v_deliveries
+  from eve.dead_letters_meant(eve_dead_letters_drop.ids, eve_dead_letters_drop.consumer, 1000) l;
+  update eve.event_deliveries d
+  set state = 'dropped', ended_at = eve.clock()
+  where d.id = any (v_deliveries);
+  delete from eve.dead_letters l where l.delivery_id = any (v_deliveries);
+  return jsonb_build_object('dropped', coalesce(cardinality(v_deliveries), 0));
 end;
 $function$;
 comment on function public.eve_dead_letters_drop is 'Gives dead letters up: these, those of a consumer, or all; 1,000 at most at a time.';

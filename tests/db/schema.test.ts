@@ -46,8 +46,8 @@ test("a released migration is as it was released", async () => {
   expect(changed, "a released migration is never edited: add another one (docs/contributing.md)").toEqual([]);
 });
 
-/** Functions that a released migration defines and a later one defines again: "name" of each. None yet. */
-const DEFINED_AGAIN: readonly string[] = [];
+/** Functions that a landed migration defines and a later one defines again: "name" of each. */
+const DEFINED_AGAIN: readonly string[] = ["public.eve_dead_letters_replay", "public.eve_dead_letters_drop"];
 
 test("every function is defined once, has at most 150 lines, and no migration but adoption's has more than 500", () => {
   const seen = new Map<string, string>();
