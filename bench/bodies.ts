@@ -4,8 +4,7 @@
  * `--checkout` the functions of another checkout, to try a change before it is made.
  *
  * A whole local stack, its function with a heap of 256 MB (`--max-old-space-size`: V8 ends the process beyond it). `peak_mb` is the most
- * memory that it had by the hosted runtime's count, which ends a function above 256 MB: V8's used heap and what is held outside of
- * it (supabase/edge-runtime, crates/base/src/runtime/mod.rs, `MemCheck`), garbage included. `rss_mb` is the most that the process had
+ * memory that it had by the hosted runtime's count (`meteredFunctions`). `rss_mb` is the most that the process had
  * for itself beside its program (`RssAnon`, told by Linux alone): also its compiled code, what its server reads, and pages
  * that the allocator keeps. Nobody limits that.
  * A victim with a consumer's key calls ten times a second, at the function's own address,
@@ -24,12 +23,12 @@
 import postgres from "postgres";
 import { freePorts } from "../local/ports.ts";
 import { removeHomeElsewhere } from "../local/postgres_place.ts";
-import { functionNames } from "../local/functions_host.ts";
 import { CHECKOUT } from "../local/paths.ts";
 import { startStack } from "../local/stack.ts";
 import { createAdmin } from "../shared/database/admin.ts";
 import { rpcTransport } from "../shared/database/transport/rpc_transport.ts";
 import { mintConsumerSecret } from "../shared/tokens/consumer_secret.ts";
+import { HOSTED_BYTES, METER_PATH, meteredFunctions } from "../tests/harness/metered_functions.ts";
 import { MODEL, startUpstream } from "./gateway/contenders.ts";
 import { Cleanups } from "./gateway/processes.ts";
 import { percentile } from "./statistics.ts";
@@ -42,7 +41,7 @@ const LARGE_BYTES = 9_000_000;
 const PIECE_BYTES = 256 * 1024;
 const SAMPLE_EVERY_MS = 20;
 const GOAL = 2;
-const MOST_MB = 256;
+const MOST_MB = HOSTED_BYTES / 1024 / 1024;
 
 const repeated = (one: string) => one.repeat(Math.floor(LARGE_BYTES / one.length));
 const BODIES: Record<string, () => string> = {
@@ -158,7 +157,7 @@ async function bench({ quick, only, checkout }: BenchOptions): Promise<boolean> 
       durable: false,
       schedule: false,
       googleApiBaseUrl: upstream.url,
-      functionsDir: await functionsWithMeter(`${folder}/functions`, checkout),
+      functionsDir: await meteredFunctions(`${folder}/functions`, checkout),
       denoConfig: `${checkout}/deno.json`,
       env: { EVE_LEDGER_TRANSPORT: "direct" },
     });
@@ -194,7 +193,8 @@ async function bench({ quick, only, checkout }: BenchOptions): Promise<boolean> 
     const address = async () => `${await worker.listening()}/llm-invoke`;
 
     /** The most that the function has had since it was asked last, in MB. */
-    const memory = async () => Number(await (await fetch(`${await address()}${METER_PATH}`)).text());
+    const memory = async () =>
+      Math.round(Number(await (await fetch(`${await address()}${METER_PATH}`)).text()) / 1024 / 1024);
 
     let failures: Record<string, number> = {};
     const failed = (why: string) => {
@@ -314,36 +314,6 @@ async function bench({ quick, only, checkout }: BenchOptions): Promise<boolean> 
   } finally {
     await cleanups.run();
   }
-}
-
-const METER_PATH = "/__memory";
-
-/** The functions of a checkout, of which llm-invoke tells how much memory it has had. */
-async function functionsWithMeter(folder: string, checkout: string): Promise<string> {
-  const moduleOf = (name: string) =>
-    JSON.stringify(new URL(`file://${checkout}/supabase/functions/${name}/index.ts`).href);
-  for (const name of await functionNames(`${checkout}/supabase/functions`)) {
-    await Deno.mkdir(`${folder}/${name}`, { recursive: true });
-    const metered = name !== "llm-invoke" ? "export default module;" : `
-let most = 0;
-setInterval(() => {
-  const { heapUsed, external } = Deno.memoryUsage();
-  most = Math.max(most, heapUsed + external);
-}, ${SAMPLE_EVERY_MS});
-export default {
-  fetch(request) {
-    if (!request.url.endsWith("${METER_PATH}")) return module.fetch(request);
-    const reported = most;
-    most = 0;
-    return new Response(String(Math.round(reported / 1024 / 1024)));
-  },
-};`;
-    await Deno.writeTextFile(
-      `${folder}/${name}/index.ts`,
-      `// deno-lint-ignore-file\n// @ts-nocheck\nimport module from ${moduleOf(name)};\n${metered}\n`,
-    );
-  }
-  return folder;
 }
 
 function difference(after: number | null, before: number | null): number | null {

@@ -1,30 +1,36 @@
 /** Bodies made to end the process, sent at once by every kind of caller, beside one who wants to be served. */
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { CHECKOUT } from "../../local/paths.ts";
+import { makeTestFolder, type TestFolder } from "../harness/folders.ts";
+import { HOSTED_BYTES, METER_PATH, meteredFunctions } from "../harness/metered_functions.ts";
 import { type Actors, MODEL, startWithActors } from "./actors.ts";
 
 const AT_ONCE = 50;
 const LARGE_BYTES = 9_000_000;
 const VICTIM_CALLS = 10;
-/** What a hosted function has, in all. */
-const HOSTED_BYTES = 256 * 1024 * 1024;
-const SAMPLE_EVERY_MS = 20;
 const BUSY_MACHINE_MS = 240_000;
 
 vi.setConfig({ testTimeout: BUSY_MACHINE_MS });
 
 let all: Actors;
 let invoke: string;
+let functions: TestFolder;
 
 beforeAll(async () => {
   // To the function itself, and from it to the database: what is tried here is not this process, which plays all the others.
   // A busy machine is no reason to be refused.
+  functions = await makeTestFolder();
   all = await startWithActors({
+    functionsDir: await meteredFunctions(functions.path, CHECKOUT),
     env: { EVE_LEDGER_TRANSPORT: "direct", EVE_RPC_TIMEOUT_MS: "60000" },
     startLate: [],
   });
   invoke = `${all.stack.functions.get("llm-invoke")!.url}/llm-invoke`;
 });
-afterAll(() => all?.stop());
+afterAll(async () => {
+  await all?.stop();
+  await functions?.remove();
+});
 
 const text = (json: string) => new TextEncoder().encode(json);
 const repeated = (one: string) => one.repeat(Math.floor(LARGE_BYTES / one.length));
@@ -79,23 +85,12 @@ const process = (name = "llm-invoke") => {
   return { pid, restarts };
 };
 
-/** The most that the function has for itself while it is looked at; 0 where the system does not tell (only Linux does). */
-function watchMemory(name?: string) {
-  let most = 0;
-  const sample = () => {
-    try {
-      const status = Deno.readTextFileSync(`/proc/${process(name).pid}/status`);
-      most = Math.max(most, 1024 * Number(/^RssAnon:\s+(\d+) kB/m.exec(status)?.[1] ?? 0));
-    } catch {
-      // Not on this system, or the process has just ended, which is seen by its number.
-    }
-  };
-  const timer = setInterval(sample, SAMPLE_EVERY_MS);
-  return () => {
-    clearInterval(timer);
-    sample();
-    return most;
-  };
+/** Begins to watch a function's memory; what it gives tells the most that the function has had since. */
+async function watchMemory(name = "llm-invoke"): Promise<() => Promise<number>> {
+  const url = `${all.stack.functions.get(name)!.url}/${name}${METER_PATH}`;
+  const most = async () => Number(await (await fetch(url)).text());
+  await most();
+  return most;
 }
 
 describe.each(BODIES)("[security.bodies] 50 bodies at once: %s", (name, make) => {
@@ -107,7 +102,7 @@ describe.each(BODIES)("[security.bodies] 50 bodies at once: %s", (name, make) =>
     "by a %s: each is answered, the others are served, and the process lives",
     async (who) => {
       const before = process();
-      const memory = watchMemory();
+      const memory = await watchMemory();
       const body = make();
       const attack = Promise.all(
         Array.from({ length: AT_ONCE }, () => send(body, all.headers[who])),
@@ -127,7 +122,7 @@ describe.each(BODIES)("[security.bodies] 50 bodies at once: %s", (name, make) =>
       ];
       expect([...seen].filter((one) => !allowed.includes(one))).toEqual([]);
       expect(process()).toEqual(before);
-      expect(memory()).toBeLessThan(HOSTED_BYTES);
+      expect(await memory()).toBeLessThan(HOSTED_BYTES);
     },
   );
 });
@@ -143,12 +138,12 @@ async function attacked(
   },
 ) {
   const before = process(name);
-  const memory = watchMemory(name);
+  const memory = await watchMemory(name);
   const url = `${all.stack.functions.get(name)!.url}/${name}${path}`;
   const seen = await Promise.all(Array.from({ length: AT_ONCE }, () => send(body, headers, url)));
   expect([...new Set(seen)].filter((one) => !allowed.includes(one)), `${name}${path}`).toEqual([]);
   expect(process(name)).toEqual(before);
-  expect(memory()).toBeLessThan(HOSTED_BYTES);
+  expect(await memory()).toBeLessThan(HOSTED_BYTES);
   return seen;
 }
 
