@@ -132,16 +132,15 @@ class Worker {
   }
 
   async #work(): Promise<void> {
-    const { leases, runners, clock } = this.#dependencies;
-    const { concurrency, maxJobs = Infinity, budgetMs } = this.#terms;
+    const { runners, clock } = this.#dependencies;
+    const { concurrency, maxJobs = Infinity } = this.#terms;
     const kinds = Object.keys(runners);
     let idleSince: number | null = null;
     while (!this.#isOver()) {
       const room = Math.min(concurrency - this.#held.size, maxJobs - this.#load);
       let claimed: ClaimedJob[] = [];
       if (room > 0) {
-        const leftMs = Math.floor(budgetMs - (clock.now() - this.#since));
-        const given = await leases.claim(this.#id, { kinds, atMost: room, leaseMs: LEASE_MS, leftMs });
+        const given = await this.#claim(kinds, room);
         claimed = given.jobs;
         for (const job of claimed) this.#begin(job);
         if (given.isLate) break;
@@ -156,6 +155,18 @@ class Worker {
     // What it has begun may end in the time that is left.
     if (this.#held.size > 0 && !this.#isOver()) await this.#handOver();
     while (this.#held.size > 0 && !this.#isOver()) await this.#change(this.#leftMs());
+  }
+
+  /** None where the database does not answer: what runs goes on meanwhile, and the next look is soon. */
+  async #claim(kinds: string[], atMost: number): ReturnType<JobLeases["claim"]> {
+    const { leases, clock, log } = this.#dependencies;
+    const leftMs = Math.floor(this.#terms.budgetMs - (clock.now() - this.#since));
+    try {
+      return await leases.claim(this.#id, { kinds, atMost, leaseMs: LEASE_MS, leftMs });
+    } catch (thrown) {
+      log("warn", "jobs_not_claimed", { worker_id: this.#id, detail: asGatewayError(thrown).detail });
+      return { jobs: [], isLate: false };
+    }
   }
 
   async #handOver(): Promise<void> {

@@ -201,6 +201,26 @@ describe("a worker", () => {
     expect(clock.asleep).toBe(0);
   });
 
+  test("goes on with what runs when the database does not answer, and looks again", async () => {
+    const { clock, leases, running, next, end } = work(["a", "b"]);
+    const { claim } = leases;
+    let fails = false;
+    leases.claim = (...args) =>
+      fails ? Promise.reject(new GatewayError("database_unavailable")) : claim(...args);
+    await next();
+    fails = true;
+    await end("a", { kind: "done", result: 1 });
+    expect(await next()).toEqual(["a done by token of a: 1", "warn: jobs_not_claimed"]);
+    expect(running.get("b")!.signal.aborted).toBe(false);
+    await clock.advance(3 * SECOND);
+    expect(new Set(await next())).toEqual(new Set(["warn: jobs_not_claimed"]));
+    fails = false;
+    await clock.advance(SECOND);
+    expect(await next()).toEqual(["claim 1 in 116000"]);
+    await end("b", { kind: "done", result: 2 });
+    expect(await next()).toContain("b done by token of b: 2");
+  });
+
   test("ends after so many jobs, and when it is stopped", async () => {
     const few = work(["a", "b", "c"], { maxJobs: 2 });
     await few.next();
