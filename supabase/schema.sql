@@ -1867,12 +1867,12 @@ begin
     tokens := (limits).tpm - case when class_share.contended then ceil((limits).tpm * (limits).batch_floor - 1e-6)::bigint else 0 end;
     day_starts := (limits).rpd;
   end if;
-  -- greatest() passes over null, which is no limit.
+  -- Null is no limit, and no share of it.
   if starts < 1 then
-    starts := 1;
+    starts := least((limits).rpm, 1);
   end if;
   if tokens < 1 then
-    tokens := 1;
+    tokens := least((limits).tpm, 1);
   end if;
 end;
 $function$;
@@ -2183,6 +2183,7 @@ begin
         coalesce(sum(b.starts) over (order by b.at_ms groups between unbounded preceding and 1 preceding), 0) as freed_before
       from eve.lane_buckets b
       where b.lane_id = any (spread_ms.lane_ids) and b.at_ms > spread_ms.now_ms - spread_ms.window_ms
+        and spread_ms.interval_ms is not null
     ) used
   );
 end;
@@ -2346,7 +2347,7 @@ begin
   where i.lane_id = share_wait.lane_id and i.lease_until > to_timestamp(share_wait.now_ms / 1000.0)
     and i.consumer_id = share_wait.consumer_id and i.class = share_wait.class and i.state = 'reserved'
     and i.start_ms > share_wait.now_ms;
-  if v_ahead.starts >= greatest(floor((limits).rpm * v_share + 1e-6), 1)
+  if (limits).rpm is not null and v_ahead.starts >= greatest(floor((limits).rpm * v_share + 1e-6), 1)
     or v_ahead.starts > 0 and v_ahead.tokens + share_wait.tokens > (limits).tpm * v_share then
     return v_ahead.first_ms - share_wait.now_ms;
   end if;
@@ -2657,34 +2658,44 @@ CREATE OR REPLACE FUNCTION eve.lanes_for(served public.google_ai_model_limits, n
 AS $function$
 begin
   return query
-  select k.quota_key::text, l.id, eve.limits_of(served, o, (select s.value from eve.settings s where s.name = 'guard_ms')),
-    k.avoided, k.priority::bigint, k.key_ids, k.aliases, k.env_var_names
+  select f.quota_key, f.lane_id, f.limits, f.avoided, f.priority, f.key_ids, f.aliases, f.env_var_names
   from (
-    select a.quota_key, min(a.priority) as priority, bool_or(a.avoided) as avoided,
-      array_agg(a.id::uuid order by a.created_at, a.id) as key_ids,
-      array_agg(a.key_alias::text order by a.created_at, a.id) as aliases,
-      array_agg(a.env_var_name::text order by a.created_at, a.id) as env_var_names
+    select o.*, bool_and(o.closed) over () as all_closed
     from (
-      select u.id, u.quota_key, u.priority, u.created_at, u.key_alias, u.env_var_name,
-        u.id = any (lanes_for.avoid_keys) as avoided,
-        rank() over (partition by u.quota_key order by u.id = any (lanes_for.avoid_keys), u.priority) as preference
-      from public.google_ai_api_keys u
-      where u.is_active and u.env_var_name is not null
-        and (u.blocked_until is null or u.blocked_until <= to_timestamp(lanes_for.now_ms / 1000.0))
-        and coalesce(lower(u.provider), 'google') = any (eve.providers_of(served))
-        and u.id <> all (lanes_for.exclude_keys)
-        and not exists (
-          select
-          from eve.key_model_blocks b
-          where b.key_id = u.id and b.model = (served).model
-            and b.blocked_until > to_timestamp(lanes_for.now_ms / 1000.0)
-        )
-    ) a
-    where a.preference = 1
-    group by a.quota_key
-  ) k
-  left join eve.lanes l on l.quota_project = k.quota_key and l.model = (served).model
-  left join eve.quota_overrides o on o.quota_project = k.quota_key and o.model = (served).model;
+      select k.quota_key::text, l.id as lane_id, its.limits, k.avoided, k.priority::bigint, k.key_ids, k.aliases, k.env_var_names,
+        ((its.limits).rpm = 0 or (its.limits).tpm = 0 or (its.limits).rpd = 0) is true as closed
+      from (
+        select a.quota_key, min(a.priority) as priority, bool_or(a.avoided) as avoided,
+          array_agg(a.id::uuid order by a.created_at, a.id) as key_ids,
+          array_agg(a.key_alias::text order by a.created_at, a.id) as aliases,
+          array_agg(a.env_var_name::text order by a.created_at, a.id) as env_var_names
+        from (
+          select u.id, u.quota_key, u.priority, u.created_at, u.key_alias, u.env_var_name,
+            u.id = any (lanes_for.avoid_keys) as avoided,
+            rank() over (partition by u.quota_key order by u.id = any (lanes_for.avoid_keys), u.priority) as preference
+          from public.google_ai_api_keys u
+          where u.is_active and u.env_var_name is not null
+            and (u.blocked_until is null or u.blocked_until <= to_timestamp(lanes_for.now_ms / 1000.0))
+            and coalesce(lower(u.provider), 'google') = any (eve.providers_of(served))
+            and u.id <> all (lanes_for.exclude_keys)
+            and not exists (
+              select
+              from eve.key_model_blocks b
+              where b.key_id = u.id and b.model = (served).model
+                and b.blocked_until > to_timestamp(lanes_for.now_ms / 1000.0)
+            )
+        ) a
+        where a.preference = 1
+        group by a.quota_key
+      ) k
+      left join eve.lanes l on l.quota_project = k.quota_key and l.model = (served).model
+      left join eve.quota_overrides q on q.quota_project = k.quota_key and q.model = (served).model
+      cross join lateral (
+        select eve.limits_of(served, q, (select s.value from eve.settings s where s.name = 'guard_ms')) as limits
+      ) its
+    ) o
+  ) f
+  where f.all_closed or not f.closed;
 end;
 $function$;
 
@@ -16862,14 +16873,21 @@ declare
   v_now constant timestamptz := eve.clock();
   v_deliveries bigint[];
 begin
-  select array_agg(l.delivery_id) into v_deliveries
-  from eve.dead_letters_meant(eve_dead_letters_replay.ids, eve_dead_letters_replay.consumer, 1000) l
-  join eve.event_consumers c on c.name = l.consumer and c.is_active;
+  v_deliveries := array(
+    select l.delivery_id
+    from eve.dead_letters l
+    join eve.event_consumers c on c.name = l.consumer and c.is_active
+    where (eve_dead_letters_replay.ids is null or l.id = any (eve_dead_letters_replay.ids))
+      and (eve_dead_letters_replay.consumer is null or l.consumer = eve_dead_letters_replay.consumer)
+    order by l.id
+    limit 1000
+    for update of l
+  );
   update eve.event_deliveries d
   set state = 'pending', attempts = 0, next_try_at = v_now, ended_at = null, first_failed_at = null, last_failed_at = null
   where d.id = any (v_deliveries);
   delete from eve.dead_letters l where l.delivery_id = any (v_deliveries);
-  return jsonb_build_object('replayed', coalesce(cardinality(v_deliveries), 0));
+  return jsonb_build_object('replayed', cardinality(v_deliveries));
 end;
 $function$;
 comment on function public.eve_dead_letters_replay is 'Sends dead letters again: these, those of a consumer, or all; 1,000 at most at a time.';
@@ -17712,7 +17730,7 @@ begin
     update eve.batches b
     set state = case
         when b.state = 'cancelling' then 'cancelled'
-        when b.expired > 0 or b.expires_at <= v_now and b.total = 0 then 'expired'
+        when b.expired > 0 or b.expires_at <= v_now and b.total = 0 or b.errors @> '[{"code": "batch_expired"}]' then 'expired'
         when b.errors is not null then 'failed'
         else 'completed'
       end,
@@ -18339,6 +18357,17 @@ begin
   perform eve.jobs_lock();
   select * into v_batch from eve.batches b where b.id = eve_batch_add.id for no key update;
   if not found or v_batch.state not in ('validating', 'in_progress') or v_batch.errors is not null or v_batch.expires_at <= v_now then
+    -- The rest of its lines never comes.
+    update eve.batches b
+    set total = b.added,
+      errors = jsonb_build_array(
+        jsonb_build_object(
+          'code', 'batch_expired', 'param', null, 'line', null,
+          'message', format('The time of the batch was over when %s of its %s lines had been handed in.', b.added, b.total)
+        )
+      )
+    where b.id = v_batch.id and b.state = 'in_progress' and b.errors is null and b.expires_at <= v_now and b.added < b.total;
+    perform eve.batch_finish(array[v_batch.id]);
     return jsonb_build_object('status', 'ended');
   end if;
   v_submitted := public.eve_jobs_submit(
@@ -23991,21 +24020,8 @@ begin
   if v_new + v_gone > 0 then
     perform eve.emit_event(
       '/crawl', 'post.linked.v1', v_post.id::text,
-      jsonb_build_object(
-        'tenant_id', v_post.tenant_id, 'post_id', v_post.id, 'trace_id', eve_crawl_links.trace_id,
-        'links', (
-          select coalesce(
-            jsonb_agg(
-              jsonb_build_object(
-                'page_id', p.id, 'canonical_url', p.canonical_url, 'domain', p.domain, 'state', p.state, 'title', p.title
-              ) order by k.place, p.id
-            ), '[]'
-          )
-          from public.post_links k
-          join public.crawl_pages p on p.id = k.page_id
-          where k.post_id = v_post.id
-        )
-      ),
+      jsonb_build_object('tenant_id', v_post.tenant_id, 'post_id', v_post.id, 'trace_id', eve_crawl_links.trace_id)
+        || eve.links_told(v_post.id),
       traceparent => eve.vision_traceparent(eve_crawl_links.trace_id)
     );
   end if;
@@ -27029,3 +27045,28 @@ begin
 end;
 $function$;
 comment on function public.eve_usage_parts is 'Of a time: percentiles of waiting and of upstream, errors by code, and what each stage used.';
+
+-- ends_that_were_missing ----------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION eve.links_told(post_id uuid)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select jsonb_build_object(
+    'links', coalesce(jsonb_agg(l.link order by l.place, l.page_id) filter (where l.bytes <= 14336), '[]'),
+    'links_left_out', count(*) filter (where l.bytes > 14336)
+  )
+  from (
+    select k.place, k.page_id, o.link, sum(octet_length(o.link::text) + 2) over (order by k.place, k.page_id) as bytes
+    from public.post_links k
+    join public.crawl_pages p on p.id = k.page_id
+    cross join lateral (
+      select jsonb_build_object(
+        'page_id', p.id, 'canonical_url', p.canonical_url, 'domain', p.domain, 'state', p.state, 'title', p.title
+      ) as link
+    ) o
+    where k.post_id = links_told.post_id
+  ) l;
+$function$;

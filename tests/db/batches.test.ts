@@ -220,6 +220,39 @@ describe("a batch", () => {
     ]);
   });
 
+  test("whose time is over while its lines are handed in ends with those that were", async () => {
+    const { id } = await create();
+    const jobs = jobCalls(sql);
+    const [check] = await jobs.claim(1, { kinds: ["batch"] });
+    await add(id, 3, [0]);
+    const [line] = await jobs.claim(1);
+    await jobs.complete([{ ...line, result: answered(1) }]);
+    await clock.set(START + 24 * HOUR);
+    expect(await add(id, 3, [1])).toEqual({ status: "ended" });
+    const ended = await find(id);
+    expect(ended).toMatchObject({
+      state: "expired",
+      total: 1,
+      completed: 1,
+      errors: [{ code: "batch_expired", message: expect.stringContaining("1 of its 3 lines") }],
+    });
+    expect(await content(ended.output_file_id)).toHaveLength(1);
+    await jobs.complete([check]);
+    expect(await add(id, 3, [1])).toEqual({ status: "ended" });
+    expect(await find(id)).toEqual(ended);
+
+    const open = await create();
+    const [reader] = await jobs.claim(1, { kinds: ["batch"] });
+    await add(open.id, 3, [0, 1]);
+    await clock.set(START + 48 * HOUR);
+    expect(await add(open.id, 3, [2])).toEqual({ status: "ended" });
+    await jobs.complete([reader]);
+    expect(await find(open.id)).toMatchObject({ state: "in_progress", total: 2 });
+    await jobs.sweep();
+    expect(await find(open.id)).toMatchObject({ state: "expired", total: 2, completed: 0 });
+    expect(await miscounted(sql)).toEqual([]);
+  });
+
   test("whose file nobody came to read in time expires", async () => {
     const { id } = await create();
     await clock.set(START + 24 * HOUR);

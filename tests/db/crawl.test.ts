@@ -614,4 +614,24 @@ describe("a post with links", () => {
     for (const { id } of await queued()) await runJob(id);
     expect(await sql`select from public.post_links`).toHaveLength(0);
   });
+
+  test("whose links are too long for one event tells of as many as there is room for, in its order", async () => {
+    await sql`insert into eve.event_consumers (name, kind, types, retry_s) values ('long', 'graph', '{post.linked.v1}', '{5}')`;
+    const [post] = await sql`insert into public.posts (tenant_id, source, text, created_at, updated_at)
+      values ('default', 'long', '', now(), now()) returning id`;
+    const list = Array.from({ length: 50 }, (_, n) => {
+      const url = `https://long.example.com/${n}/${"x".repeat(2_000)}`;
+      return { url, canonical_url: url, domain: "long.example.com", rules: 1 };
+    });
+    const [row] = await sql`select public.eve_crawl_links(${post!.id}, ${sql.json({ list })}) as answer`;
+    expect(row!.answer).toMatchObject({ status: "linked", links: 50 });
+    const [{ data }] = await sql`select data from eve.events where subject = ${post!.id}` as [
+      { data: { links: { canonical_url: string }[]; links_left_out: number } },
+    ];
+    expect(data.links.length).toBeGreaterThan(4);
+    expect(data.links.length + data.links_left_out).toBe(50);
+    expect(data.links.map(({ canonical_url }) => canonical_url)).toEqual(
+      list.slice(0, data.links.length).map(({ url }) => url),
+    );
+  });
 });

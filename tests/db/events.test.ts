@@ -411,6 +411,23 @@ describe("a dead letter", () => {
     expect(await open()).toHaveLength(1);
   });
 
+  test("is replayed however many of a consumer that is off came before it", async () => {
+    await consumer("off", { retry: [] });
+    await sql`select eve.emit_event('/things', 'eve.thing.happened.v1', 'off') from generate_series(1, 1001)`;
+    await sql`
+      insert into eve.dead_letters (delivery_id, event_id, consumer, error, attempts, first_failed_at, last_failed_at)
+      select d.id, e.event_id, d.consumer, 'no', 1, now(), now()
+      from eve.event_deliveries d join eve.events e on e.id = d.event_id`;
+    await sql`update eve.event_deliveries set state = 'dead', ended_at = now()`;
+    await sql`update eve.event_consumers set is_active = false`;
+    await consumer("one", { retry: [] });
+    await emit("x");
+    await exhaust(1);
+    const [answers] = await sql`select public.eve_dead_letters_replay() as answers`;
+    expect(answers!.answers).toEqual({ replayed: 1 });
+    expect((await claim()).map(({ event }) => event.subject)).toEqual(["x"]);
+  });
+
   test("of a consumer that is off stays; dropped it is given up", async () => {
     await consumer("one", { retry: [] });
     await emit("x");
