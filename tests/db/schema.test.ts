@@ -57,6 +57,7 @@ const DEFINED_AGAIN: readonly string[] = [
   "eve.batch_finish",
   "public.eve_batch_add",
   "public.eve_crawl_links",
+  "public.eve_vision_settle",
 ];
 
 test("every function is defined once, has at most 150 lines, and no migration but adoption's has more than 500", () => {

@@ -446,6 +446,24 @@ describe("budgets", () => {
     expect(await reserve("d", 0, "tesseract", false)).toMatchObject({ status: "used_up" });
   });
 
+  test("what a run gave back that had lost its step is counted when the next run's call has been paid for", async () => {
+    expect(await reserve("a", 10)).toEqual({ status: "reserved" });
+    // The next run finds the same reservation, and its call is under way.
+    expect(await reserve("a", 10)).toEqual({ status: "reserved" });
+    expect(await settle("a", null)).toEqual({ status: "given_back" });
+    expect(await reserve("b", 10)).toEqual({ status: "reserved" });
+    expect(await Promise.all([settle("a", 25), settle("a", 25)])).toEqual(
+      expect.arrayContaining([{ status: "settled" }, { status: "ended" }]),
+    );
+    expect(await settle("a", null)).toEqual({ status: "ended" });
+    expect(await spent("day")).toEqual({
+      tokens: 25,
+      tokens_reserved: 10,
+      pictures: 1,
+      pictures_reserved: 1,
+    });
+  });
+
   test("80 % warn, 100 % alert, and the next day begins with nothing", async () => {
     await budgets([{ period: "day", unit: "tokens", most: 100 }]);
     await reserve("a", 79);

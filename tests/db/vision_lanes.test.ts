@@ -28,6 +28,7 @@ import { clearLedger, freezeClock } from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 import { empty } from "../harness/rows.ts";
 import { pngOf } from "../harness/made_pictures.ts";
+import { until } from "../harness/patience.ts";
 import { StillClock } from "../unit/gateway/gateway_fixture.ts";
 import { requestFor } from "../unit/vision/vision_fixture.ts";
 
@@ -101,6 +102,12 @@ afterEach(async () => {
   expect(breachesOf(emulator.journal)).toEqual([]);
 });
 
+/** All that was sent is settled: who leaves does not wait for it. */
+const settled = async () => {
+  await until(async () => (await sql`select from eve.inflight`).length === 0);
+  await Promise.all(settling);
+};
+
 const asked = () => emulator.journal.filter(({ what }) => what === "chat").length;
 const analyse = (step: number, more: Partial<AnalysisRequest> = {}) =>
   analyst.analyse(requestFor({
@@ -117,7 +124,7 @@ test("a model that nobody has set up is served by the key of the environment, an
     result: { description: expect.stringContaining("image/png"), labels: ["картинка", "png"] },
     replayed: false,
   });
-  await Promise.all(settling);
+  await settled();
   expect(await analyse(1)).toEqual({ ...first, replayed: true });
   expect(asked()).toBe(1);
   expect(await sql`select from eve.requests r where r.model = ${MODEL}`).toHaveLength(1);
@@ -269,7 +276,7 @@ describe("a budget and the slot of a lane", () => {
     expect(ended.find(({ status }) => status === "rejected")).toMatchObject({
       reason: { kind: "no_capacity", message: "the budget of 2 pictures a day for all analysts is used up" },
     });
-    await Promise.all(settling);
+    await settled();
     expect(asked()).toBe(2);
     expect(await sql`select request_id from eve.requests`).toHaveLength(2);
     expect(await sql`select request_id from eve.inflight`).toHaveLength(0);
@@ -285,7 +292,7 @@ describe("a budget and the slot of a lane", () => {
       await expect.poll(() => emulator.seen.length).toBe(before + 1);
       gone.abort(new DOMException("gone", "AbortError"));
       await expect(leaving).rejects.toThrow("gone");
-      await Promise.all(settling);
+      await settled();
     };
     await leave();
     expect(await taken()).toEqual({ pictures: 1, tokens: TOKENS, spent: 0 });
@@ -310,7 +317,7 @@ describe("a worker that ends in the middle", () => {
     await expect.poll(() => emulator.seen.length).toBe(1);
     gone.abort(new DOMException("gone", "AbortError"));
     await expect(leaving).rejects.toThrow("gone");
-    await Promise.all(settling);
+    await settled();
     expect((await analyse(1)).result).not.toBeNull();
     expect(asked()).toBe(2);
   });
