@@ -84,15 +84,23 @@ test(
           stack.functions.get("worker")!.kill("SIGKILL");
           stack.emulator!.kill("SIGKILL");
           // The leases end at once, and not in half a minute.
-          await sql`update eve.jobs set lease_until = now() where lease_until is not null`;
+          await sql`
+          update eve.jobs set lease_until = now()
+          where id in (select id from eve.jobs where lease_until is not null order by id for update)`;
           await sql`delete from eve.job_workers`;
         }
         if (kills > 0) {
-          // The reservations of calls whose worker has died end as well, and not in three minutes.
+          // The reservations of calls whose worker has died end as well, and not in three minutes. What somebody is at is left for the
+          // next time: workers take these rows in their own order, and neither is to wait for the other.
           await sql`
-          update eve.inflight i set lease_until = now()
-          from eve.jobs j where j.state = 'queued' and starts_with(i.request_id, j.id::text)`;
-          await sql`update eve.jobs set run_at = now() where state = 'queued' and run_at > now()`;
+          update eve.inflight set lease_until = now()
+          where request_no in (
+            select i.request_no from eve.inflight i join eve.jobs j on starts_with(i.request_id, j.id::text)
+            where j.state = 'queued' for update of i skip locked
+          )`;
+          await sql`
+          update eve.jobs set run_at = now()
+          where id in (select id from eve.jobs where state = 'queued' and run_at > now() for update skip locked)`;
         }
       },
     });

@@ -7,9 +7,6 @@ const { sql, clock } = await admissionDatabase();
 
 /** A key to avoid that nobody has: such a call goes step by step, and is the same otherwise. */
 const STEP_BY_STEP = { avoidKeys: ["00000000-0000-4000-8000-000000000009"] };
-const starts = (answers: (Answer | null)[]) =>
-  answers.map((answer) => answer === null ? "step by step" : answer.wait_ms ?? answer.code ?? answer.status);
-
 describe("a lane with tokens alone", () => {
   test("does not make batch wait for a pace of starts", async () => {
     for (const project of ["one", "two"]) await addKey(sql, project, { project });
