@@ -2660,10 +2660,10 @@ begin
   return query
   select f.quota_key, f.lane_id, f.limits, f.avoided, f.priority, f.key_ids, f.aliases, f.env_var_names
   from (
-    select o.*, bool_and(o.closed) over () as all_closed
+    select o.*, bool_or(o.has_starts) over () as any_has_starts
     from (
       select k.quota_key::text, l.id as lane_id, its.limits, k.avoided, k.priority::bigint, k.key_ids, k.aliases, k.env_var_names,
-        ((its.limits).rpm = 0 or (its.limits).tpm = 0 or (its.limits).rpd = 0) is true as closed
+        ((its.limits).rpm = 0 or (its.limits).tpm = 0 or (its.limits).rpd = 0) is not true as has_starts
       from (
         select a.quota_key, min(a.priority) as priority, bool_or(a.avoided) as avoided,
           array_agg(a.id::uuid order by a.created_at, a.id) as key_ids,
@@ -2695,7 +2695,7 @@ begin
       ) its
     ) o
   ) f
-  where f.all_closed or not f.closed;
+  where f.has_starts or not f.any_has_starts;
 end;
 $function$;
 
@@ -17814,14 +17814,15 @@ begin
       b.errors,
       jsonb_build_array(
         jsonb_build_object(
-          'code', coalesce(n.error_code, 'job_' || n.state), 'param', null, 'line', null,
+          'code', case when n.state = 'succeeded' then 'batch_expired' else coalesce(n.error_code, 'job_' || n.state) end, 'param', null, 'line', null,
           'message', format('The file was not read to its end; of its lines %s were handed in. %s', b.added, coalesce(n.error_detail, ''))
         )
       )
     )
   from after_it n
-  where n.id = b.job_id and n.kind = 'batch' and n.finished_at is not null and n.state <> 'succeeded'
-    and b.state in ('validating', 'in_progress') and (b.added < b.total or b.state = 'validating');
+  where n.id = b.job_id and n.kind = 'batch' and n.finished_at is not null
+    -- One that reads and finds that the batch's time is over has done what it can.
+    and (b.state = 'in_progress' and b.added < b.total or b.state = 'validating' and n.state <> 'succeeded');
   perform eve.batch_finish(v_ids);
   return null;
 end;
@@ -18357,17 +18358,6 @@ begin
   perform eve.jobs_lock();
   select * into v_batch from eve.batches b where b.id = eve_batch_add.id for no key update;
   if not found or v_batch.state not in ('validating', 'in_progress') or v_batch.errors is not null or v_batch.expires_at <= v_now then
-    -- The rest of its lines never comes.
-    update eve.batches b
-    set total = b.added,
-      errors = jsonb_build_array(
-        jsonb_build_object(
-          'code', 'batch_expired', 'param', null, 'line', null,
-          'message', format('The time of the batch was over when %s of its %s lines had been handed in.', b.added, b.total)
-        )
-      )
-    where b.id = v_batch.id and b.state = 'in_progress' and b.errors is null and b.expires_at <= v_now and b.added < b.total;
-    perform eve.batch_finish(array[v_batch.id]);
     return jsonb_build_object('status', 'ended');
   end if;
   v_submitted := public.eve_jobs_submit(

@@ -46,75 +46,79 @@ begin
 end;
 $$;
 
--- Hands lines in as jobs: all of them or none; a line that is in already is no other one. lines: 1 to 1000 of {"place", "custom_id",
--- "models", "body": {"path", "body", "metadata"?: repeated with the response}}, in the file's order; total and models: of the whole file, looked
--- at the first time. {"status": "added"}; "ended": the batch takes none any more (one whose time is over has the lines that it has); or a refusal.
-create or replace function public.eve_batch_add(id uuid, total integer, models text[], lines jsonb)
-returns jsonb
+-- Counts lines that have ended, in the transaction that ended them; a batch's last one ends it. A job that was to check a file and has
+-- failed ends its batch as well.
+create or replace function eve.batches_count()
+returns trigger
 language plpgsql
-volatile
 set search_path = ''
+-- Plans are often made while the tables are small and kept while they grow.
+set enable_seqscan = 'off'
+set jit = 'off'
 as $$
-#variable_conflict use_column
 declare
-  v_now constant timestamptz := eve.clock();
-  v_owner constant uuid := (select b.owner_id from eve.batches b where b.id = eve_batch_add.id);
-  v_batch eve.batches;
-  v_submitted jsonb;
-  v_new integer;
+  v_ids uuid[];
 begin
-  -- Before the batch's row, in the order in which everybody takes them.
-  perform pg_advisory_xact_lock(hashtextextended('eve.jobs of ' || v_owner::text, 0));
-  perform eve.jobs_lock();
-  select * into v_batch from eve.batches b where b.id = eve_batch_add.id for no key update;
-  if not found or v_batch.state not in ('validating', 'in_progress') or v_batch.errors is not null or v_batch.expires_at <= v_now then
-    -- The rest of its lines never comes.
-    update eve.batches b
-    set total = b.added,
-      errors = jsonb_build_array(
-        jsonb_build_object(
-          'code', 'batch_expired', 'param', null, 'line', null,
-          'message', format('The time of the batch was over when %s of its %s lines had been handed in.', b.added, b.total)
-        )
-      )
-    where b.id = v_batch.id and b.state = 'in_progress' and b.errors is null and b.expires_at <= v_now and b.added < b.total;
-    perform eve.batch_finish(array[v_batch.id]);
-    return jsonb_build_object('status', 'ended');
+  if not exists (select from after_it n where n.finished_at is not null and (n.batch_id is not null or n.kind = 'batch')) then
+    return null;
   end if;
-  v_submitted := public.eve_jobs_submit(
-    (
-      select jsonb_agg(
-        l.line || jsonb_build_object(
-          'id', coalesce((l.line ->> 'id')::uuid, gen_random_uuid()), 'kind', 'llm', 'request_id', format('batch-%s-%s', v_batch.id, l.line ->> 'place'),
-          'batch_id', v_batch.id, 'expires_at', v_batch.expires_at
-        )
-        order by l.nr
-      )
-      from jsonb_array_elements(eve_batch_add.lines) with ordinality as l (line, nr)
-    ),
-    v_batch.consumer_id,
-    -- As with a job that waits (eve.job_to_run): what the token may do was looked at when the batch was handed in.
-    (
-      select t.id
-      from eve.scoped_tokens t
-      where t.id = v_batch.token_id
-        and (t.expires_at > v_now or t.revoked_at is not null or t.requests_budget is not null or t.tokens_budget is not null)
+  v_ids := array(
+    select b.id
+    from eve.batches b
+    where b.id in (
+      select n.batch_id from after_it n where n.finished_at is not null
+      union
+      select c.id from after_it n join eve.batches c on c.job_id = n.id where n.kind = 'batch' and n.finished_at is not null
     )
+    order by b.id
+    for no key update
   );
-  if v_submitted ->> 'status' = 'refused' then
-    return v_submitted;
-  end if;
-  select count(*) into v_new from jsonb_array_elements(v_submitted -> 'jobs') j where (j ->> 'is_new')::boolean;
   update eve.batches b
-  set state = 'in_progress', in_progress_at = coalesce(b.in_progress_at, v_now),
-    total = case when b.state = 'validating' then eve_batch_add.total else b.total end,
-    models = case when b.state = 'validating' then eve_batch_add.models else b.models end, added = b.added + v_new, open = b.open + v_new
-  where b.id = v_batch.id;
-  return jsonb_build_object('status', 'added', 'wake', v_submitted -> 'wake');
+  set open = b.open - d.ended, completed = b.completed + d.completed, failed = b.failed + d.failed, expired = b.expired + d.expired,
+    output_bytes = b.output_bytes + d.output_bytes, error_bytes = b.error_bytes + d.error_bytes
+  from (
+    -- By the difference: a join of the two tables compares each row with each, as their plan was made for a few.
+    select l.batch_id, sum(l.sign) as ended, coalesce(sum(l.sign) filter (where l.state = 'succeeded'), 0) as completed,
+      coalesce(sum(l.sign) filter (where l.state = 'failed'), 0) as failed,
+      coalesce(sum(l.sign) filter (where l.state = 'expired'), 0) as expired,
+      coalesce(sum(l.sign * l.bytes) filter (where l.state = 'succeeded'), 0) as output_bytes,
+      coalesce(sum(l.sign * l.bytes) filter (where l.state <> 'succeeded'), 0) as error_bytes
+    from (
+      select n.batch_id, n.state, 1 as sign,
+        octet_length(eve.batch_line(row(n.*)::eve.jobs, (select w.api from eve.batches w where w.id = n.batch_id))) + 1 as bytes
+      from after_it n
+      where n.finished_at is not null and n.batch_id is not null
+      union all
+      select o.batch_id, o.state, -1,
+        octet_length(eve.batch_line(row(o.*)::eve.jobs, (select w.api from eve.batches w where w.id = o.batch_id))) + 1
+      from before_it o
+      where o.finished_at is not null and o.batch_id is not null
+    ) l
+    group by l.batch_id
+  ) d
+  where b.id = d.batch_id;
+  -- What has been handed in is done; the rest never comes.
+  update eve.batches b
+  set total = b.added,
+    errors = coalesce(
+      b.errors,
+      jsonb_build_array(
+        jsonb_build_object(
+          'code', case when n.state = 'succeeded' then 'batch_expired' else coalesce(n.error_code, 'job_' || n.state) end, 'param', null, 'line', null,
+          'message', format('The file was not read to its end; of its lines %s were handed in. %s', b.added, coalesce(n.error_detail, ''))
+        )
+      )
+    )
+  from after_it n
+  where n.id = b.job_id and n.kind = 'batch' and n.finished_at is not null
+    -- One that reads and finds that the batch's time is over has done what it can.
+    and (b.state = 'in_progress' and b.added < b.total or b.state = 'validating' and n.state <> 'succeeded');
+  perform eve.batch_finish(v_ids);
+  return null;
 end;
 $$;
 
--- The links of a post for an event, in the post's order, as many as an event has room for; the others are only counted.
+-- The links of a post for an event, in the post's order, as many as an event's 16 KiB hold beside the rest of it; the others are only counted.
 create or replace function eve.links_told(post_id uuid)
 returns jsonb
 language sql

@@ -229,15 +229,15 @@ describe("a batch", () => {
     await jobs.complete([{ ...line, result: answered(1) }]);
     await clock.set(START + 24 * HOUR);
     expect(await add(id, 3, [1])).toEqual({ status: "ended" });
+    await jobs.complete([check]);
     const ended = await find(id);
     expect(ended).toMatchObject({
       state: "expired",
       total: 1,
       completed: 1,
-      errors: [{ code: "batch_expired", message: expect.stringContaining("1 of its 3 lines") }],
+      errors: [{ code: "batch_expired", message: expect.stringContaining("of its lines 1 were handed in") }],
     });
     expect(await content(ended.output_file_id)).toHaveLength(1);
-    await jobs.complete([check]);
     expect(await add(id, 3, [1])).toEqual({ status: "ended" });
     expect(await find(id)).toEqual(ended);
 

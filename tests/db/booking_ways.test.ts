@@ -11,6 +11,7 @@ import {
   reserveMany,
   type ReserveOptions,
   settle,
+  STEP_BY_STEP,
   type TestClock,
 } from "../harness/admission.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
@@ -33,8 +34,6 @@ interface Step {
   settle: boolean;
 }
 
-/** A key to avoid that nobody has: such a call goes step by step, and is the same otherwise. */
-const STEP_BY_STEP = { avoidKeys: ["00000000-0000-4000-8000-000000000009"] };
 /** On a model of its own: what makes a list of two. */
 const BESIDE = { models: ["beside"], tokens: 5 };
 

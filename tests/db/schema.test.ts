@@ -55,7 +55,7 @@ const DEFINED_AGAIN: readonly string[] = [
   "eve.share_wait",
   "eve.lanes_for",
   "eve.batch_finish",
-  "public.eve_batch_add",
+  "eve.batches_count",
   "public.eve_crawl_links",
   "public.eve_vision_settle",
 ];

@@ -24,6 +24,9 @@ export interface ReserveOptions {
 // deno-lint-ignore no-explicit-any -- the answers are JSON whose fields the tests look at.
 export type Answer = any;
 
+/** A key to avoid that nobody has: such a call goes step by step, and is the same otherwise. */
+export const STEP_BY_STEP: ReserveOptions = { avoidKeys: ["00000000-0000-4000-8000-000000000009"] };
+
 /** Of callers who choose their ids, as all of them do here: the same id is the same request. */
 const hashOf = (requestId: string) => `hash of ${requestId}`;
 

@@ -1,12 +1,10 @@
 /** Lanes without a limit of starts, or with one of none: no pace comes of the first, and no start of the second. */
 import { describe, expect, test } from "vitest";
-import { addKey, addModel, type Answer, reserve, reserveMany } from "../harness/admission.ts";
+import { addKey, addModel, type Answer, reserve, reserveMany, STEP_BY_STEP } from "../harness/admission.ts";
 import { admissionDatabase } from "../harness/admission_database.ts";
 
 const { sql, clock } = await admissionDatabase();
 
-/** A key to avoid that nobody has: such a call goes step by step, and is the same otherwise. */
-const STEP_BY_STEP = { avoidKeys: ["00000000-0000-4000-8000-000000000009"] };
 describe("a lane with tokens alone", () => {
   test("does not make batch wait for a pace of starts", async () => {
     for (const project of ["one", "two"]) await addKey(sql, project, { project });
@@ -37,7 +35,7 @@ describe("a lane with tokens alone", () => {
 });
 
 describe("a lane whose limit is 0", () => {
-  const close = (what: "rpm" | "tpm") =>
+  const toZero = (what: "rpm" | "tpm") =>
     sql`update public.google_ai_model_limits set ${sql(what)} = 0 where model = 'm'`;
 
   test.each([["rpm", "rate_limited"], ["tpm", "prompt_too_large"]] as const)(
@@ -49,12 +47,11 @@ describe("a lane whose limit is 0", () => {
       for (const models of [["m"], ["beside"]]) {
         await reserve(sql, `first-${models}`, { models, tokens: 1, ...STEP_BY_STEP });
       }
-      await close(what);
+      await toZero(what);
       await clock.advance(200_000);
       expect(await reserve(sql, "steps", { tokens: 1, ...STEP_BY_STEP })).toMatchObject({
         code,
       });
-      // It was granted once: makes the route that plain calls need.
       for (const n of [1, 2, 3]) {
         expect(await reserve(sql, `plain${n}`, { tokens: 1 })).toMatchObject({ code });
       }

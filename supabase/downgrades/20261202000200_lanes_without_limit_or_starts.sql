@@ -1,4 +1,4 @@
--- The way down of 20261202000200_lanes_unlimited_and_closed.sql.
+-- The way down of 20261202000200_lanes_without_limit_or_starts.sql.
 
 set local lock_timeout = '10s';
 

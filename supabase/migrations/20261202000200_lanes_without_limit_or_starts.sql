@@ -102,8 +102,10 @@ begin
 end;
 $$;
 
--- All lanes on which a model's calls can be made, by quota project: one key of each, or several that take turns. Lanes with a limit of 0
--- are closed, and left out while there is another: the pace of batch is that of all the others together.
+-- Hand-made columns may be of other types of text and number, hence the casts.
+-- The lanes that may serve a model: a row for each quota project that has a key which is switched on, not blocked, not barred
+-- from this model and not excluded; of those of one project the preferred ones. `lane_id` is null where the lane is still to be made.
+-- A lane with a limit of 0 is left out while there is another: the pace of batch is that of all the others together.
 create or replace function eve.lanes_for(
   served public.google_ai_model_limits, now_ms bigint, exclude_keys uuid[], avoid_keys uuid[]
 )
@@ -119,10 +121,10 @@ begin
   return query
   select f.quota_key, f.lane_id, f.limits, f.avoided, f.priority, f.key_ids, f.aliases, f.env_var_names
   from (
-    select o.*, bool_and(o.closed) over () as all_closed
+    select o.*, bool_or(o.has_starts) over () as any_has_starts
     from (
       select k.quota_key::text, l.id as lane_id, its.limits, k.avoided, k.priority::bigint, k.key_ids, k.aliases, k.env_var_names,
-        ((its.limits).rpm = 0 or (its.limits).tpm = 0 or (its.limits).rpd = 0) is true as closed
+        ((its.limits).rpm = 0 or (its.limits).tpm = 0 or (its.limits).rpd = 0) is not true as has_starts
       from (
         select a.quota_key, min(a.priority) as priority, bool_or(a.avoided) as avoided,
           array_agg(a.id::uuid order by a.created_at, a.id) as key_ids,
@@ -154,6 +156,6 @@ begin
       ) its
     ) o
   ) f
-  where f.all_closed or not f.closed;
+  where f.has_starts or not f.any_has_starts;
 end;
 $$;
