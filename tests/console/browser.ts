@@ -1,4 +1,4 @@
-/** A real Chromium for the tests of the console: Debian's, or the one that EVE_CHROMIUM names. */
+/** A real Chromium for the tests of the console: Debian's, or the one that EVE_CHROMIUM names (empty: none). */
 import axe from "axe-core";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import { PATIENCE_MS } from "../harness/patience.ts";
@@ -8,6 +8,7 @@ const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/goog
 /** Where Chromium is; undefined when this machine has none. */
 export function chromiumPath(): string | undefined {
   const named = Deno.env.get("EVE_CHROMIUM");
+  if (named === "") return undefined;
   return [...(named ? [named] : []), ...PLACES].find((path) => {
     try {
       return Deno.statSync(path).isFile;
