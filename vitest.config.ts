@@ -1,5 +1,6 @@
 import { defineConfig } from "vitest/config";
 import { PATIENCE_MS } from "./tests/harness/patience.ts";
+import LongestFirst from "./tests/harness/sequencer.ts";
 
 /** A folder of tests, with what it needs running beside it. */
 function project(name: string, include: string[], extra: Record<string, unknown> = {}) {
@@ -24,6 +25,7 @@ export default defineConfig({
     pool: "forks",
     // Two cores are what CI has; of four files at a time two wait for a clock, a process or the network.
     maxWorkers: 4,
+    sequence: { sequencer: LongestFirst },
     // What a failing test printed helps; the rest hides it.
     silent: "passed-only",
     reporters: ["./tests/harness/progress.ts"],

@@ -119,8 +119,8 @@ async function withLaneHeld<Value>(
     held.resolve();
     await expect.poll(async () => {
       const [row] = await transaction`
-        select count(*)::int as n from pg_locks l join pg_database d on d.oid = l.database or l.database is null
-        where not l.granted and d.datname = current_database() and l.pid <> pg_backend_pid()`;
+        select count(*)::int as n from pg_locks l join pg_stat_activity a on a.pid = l.pid
+        where not l.granted and a.datname = current_database() and l.pid <> pg_backend_pid()`;
       return done || row!.n >= waiting;
     }, { interval: 5 }).toBe(true);
     await transaction`
@@ -243,8 +243,10 @@ describe("[edge.unheard] giving back", () => {
       const booking = reserve("r", { callId, deadline });
       // Before the other one, since the request's lock is the first that it takes.
       await expect.poll(async () => {
-        const [row] =
-          await sql`select count(*)::int as n from pg_locks where locktype = 'advisory' and granted`;
+        const [row] = await sql`
+          select count(*)::int as n from pg_locks
+          where locktype = 'advisory' and granted
+            and database = (select oid from pg_database where datname = current_database())`;
         return row!.n;
       }, { interval: 5 }).toBeGreaterThan(0);
       return await Promise.all([booking, giveBack("r", callId, { deadline })]);

@@ -450,10 +450,11 @@ export class JobPlatform {
     }
     process.dead = true;
     this.workers.delete(process);
+    // In this database alone: other tests on the same server have processes of the same names.
     await this.time.tracked(
-      this
-        .sql`select pg_terminate_backend(pid) from pg_stat_activity where application_name = ${process.name}`
-        .then(() => {}),
+      this.sql`
+        select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and application_name = ${process.name}`.then(() => {}),
     );
     this.#closing.push(process.direct.close());
   }
