@@ -166,7 +166,8 @@ export function readTests(): TestSource[] {
   return tests;
 }
 
-function pathsUnder(folder: string): string[] {
+/** Its TypeScript files, from the checkout's root. */
+export function pathsUnder(folder: string): string[] {
   return [...Deno.readDirSync(`${CHECKOUT}/${folder}`)].flatMap(({ name, isDirectory }) => {
     const path = `${folder}/${name}`;
     if (isDirectory) return name.startsWith(".") || name === "fixtures" ? [] : pathsUnder(path);

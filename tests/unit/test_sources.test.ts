@@ -2,7 +2,8 @@
 import { describe, expect, test } from "vitest";
 import { GEMINI_METHODS } from "../../shared/endpoints/gemini/route.ts";
 import { allPages, readPage, section, tableNames } from "../docs/pages.ts";
-import { idsIn, readTests } from "../harness/test_sources.ts";
+import { CHECKOUT } from "../../local/paths.ts";
+import { idsIn, pathsUnder, readTests } from "../harness/test_sources.ts";
 
 const TESTS = readTests();
 const PAGES = allPages();
@@ -14,6 +15,16 @@ test("every test expects something", () => {
 
 test("none is switched off, and none runs alone", () => {
   expect(TESTS.filter(({ off }) => off).map(({ at }) => at)).toEqual([]);
+});
+
+test("on the server that tests share, each looks at the locks and connections of its own database alone", () => {
+  const shared = /^tests\/(db|graph|deploy|maintenance|observability\/db|harness)\//;
+  const statements = pathsUnder("tests").filter((path) => shared.test(path)).flatMap((path) =>
+    [...Deno.readTextFileSync(`${CHECKOUT}/${path}`).matchAll(/`[^`]*\bpg_(?:locks|stat_activity)\b[^`]*`/g)]
+      .map(([statement]) => `${path}: ${statement}`)
+  );
+  expect(statements.length).toBeGreaterThan(10);
+  expect(statements.filter((statement) => !statement.includes("current_database()"))).toEqual([]);
 });
 
 describe("ids", () => {
