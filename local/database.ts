@@ -49,12 +49,14 @@ export async function applyPlatform(superuserUrl: string): Promise<void> {
  * Applies the migrations of `workdir`/supabase that the database has not seen, each in a transaction of its own. Answers how
  * many it applied.
  * @param before leaves out those of this version and later ones
+ * @param starting is waited for before each, with its version: the database has all before it, and is not locked
  * @throws Error with the migration's name and PostgreSQL's words
  */
 export async function applyMigrations(
   databaseUrl: string,
   workdir = CHECKOUT,
   before?: string,
+  starting?: (version: string) => Promise<void>,
 ): Promise<number> {
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
   try {
@@ -64,7 +66,10 @@ export async function applyMigrations(
       before === undefined ? all : all.filter(({ version }) => version < before),
     );
     if (pending.length > 0) await sql.unsafe(HISTORY).simple();
-    for (const migration of pending) await apply(sql, migration);
+    for (const migration of pending) {
+      await starting?.(migration.version);
+      await apply(sql, migration);
+    }
     return pending.length;
   } finally {
     await sql.end();
