@@ -234,9 +234,9 @@ describe("[fault.lock-held] nobody waits for a lock for long", () => {
       insert into eve.consumers (name, kind, tokens_per_day) values ('changed', 'notebook', 100000) returning id`;
     const holder = await open((sql) => sql`select eve.consumer_named('changed')`);
     await holder.answer;
-    await sql.begin(async (sql) => {
-      await sql`set local lock_timeout = '1s'`;
-      const added = await sql`
+    await sql.begin(async (transaction) => {
+      await transaction`set local lock_timeout = '1s'`;
+      const added = await transaction`
         insert into eve.consumer_days (consumer_id, day) values (${
         consumer!.id
       }, '2026-11-18') returning requests`;

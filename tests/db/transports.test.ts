@@ -222,7 +222,7 @@ describe("over a connection", () => {
       second = call("eve_request_search", {}, leaving.signal);
       others = Array.from({ length: 3 }, () => call("eve_sweep", {}, forever));
       await until(async () => {
-        const waiting = await transaction`
+        const waiting = await database.sql`
           select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
         return waiting.length > 0;
       });

@@ -6,13 +6,19 @@ import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 
 let database: TestDatabase;
 let sql: postgres.Sql;
+/** A connection that is free whatever the others wait for. */
+let onlooker: postgres.Sql;
 let consumer: string;
 
 beforeAll(async () => {
   database = await cloneDatabase();
   sql = database.sql;
+  onlooker = postgres(database.url, { max: 1, onnotice: () => {} });
 });
-afterAll(() => database?.drop());
+afterAll(async () => {
+  await onlooker?.end();
+  await database?.drop();
+});
 
 beforeEach(async () => {
   await clearLedger(sql);
@@ -118,9 +124,9 @@ async function withLaneHeld<Value>(
     await transaction`select from eve.lanes for update`;
     held.resolve();
     await expect.poll(async () => {
-      const [row] = await transaction`
-        select count(*)::int as n from pg_locks l join pg_stat_activity a on a.pid = l.pid
-        where not l.granted and a.datname = current_database() and l.pid <> pg_backend_pid()`;
+      const [row] = await onlooker`
+        select count(*)::int as n from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'`;
       return done || row!.n >= waiting;
     }, { interval: 5 }).toBe(true);
     await transaction`

@@ -17,14 +17,29 @@ test("none is switched off, and none runs alone", () => {
   expect(TESTS.filter(({ off }) => off).map(({ at }) => at)).toEqual([]);
 });
 
-test("on the server that tests share, each looks at the locks and connections of its own database alone", () => {
+describe("on the server that tests share", () => {
   const shared = /^tests\/(db|graph|deploy|maintenance|observability\/db|harness)\//;
-  const statements = pathsUnder("tests").filter((path) => shared.test(path)).flatMap((path) =>
-    [...Deno.readTextFileSync(`${CHECKOUT}/${path}`).matchAll(/`[^`]*\bpg_(?:locks|stat_activity)\b[^`]*`/g)]
-      .map(([statement]) => `${path}: ${statement}`)
-  );
-  expect(statements.length).toBeGreaterThan(10);
-  expect(statements.filter((statement) => !statement.includes("current_database()"))).toEqual([]);
+  const statements = pathsUnder("tests").filter((path) => shared.test(path)).flatMap((path) => {
+    const text = Deno.readTextFileSync(`${CHECKOUT}/${path}`);
+    const transactions = new Set([...text.matchAll(/\.begin\(async \((\w+)\)/g)].map(([, name]) => name));
+    return [...text.matchAll(/(\w+)(?:<[^`\n]*>)?`[^`]*\bpg_(?:locks|stat_activity)\b[^`]*`/g)]
+      .map(([statement, asked]) => ({
+        statement: `${path}: ${statement}`,
+        inTransaction: transactions.has(asked!),
+      }));
+  });
+  const wrong = (isRight: (one: typeof statements[number]) => boolean) =>
+    statements.filter((one) => !isRight(one)).map(({ statement }) => statement);
+
+  test("each looks at the locks and connections of its own database alone", () => {
+    expect(statements.length).toBeGreaterThan(10);
+    expect(wrong(({ statement }) => statement.includes("current_database()"))).toEqual([]);
+  });
+
+  test("none asks in a transaction who waits: it would be told the same for as long as that lasts", () => {
+    expect(wrong(({ statement, inTransaction }) => !inTransaction || !statement.includes("pg_stat_activity")))
+      .toEqual([]);
+  });
 });
 
 describe("ids", () => {
