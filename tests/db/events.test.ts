@@ -293,6 +293,30 @@ describe("a delivery", () => {
       { kind: "webhook_gone", subject: "one" },
     ]);
   });
+
+  test("a consumer that is removed while an event is written is left out, and nothing is undone by it", async () => {
+    await consumer("one");
+    await consumer("two");
+    const id = crypto.randomUUID();
+    let emitting: Promise<unknown> | undefined;
+    await sql.begin(async (other) => {
+      // The same event under way, so that the one that is tried stands between who takes it and their deliveries.
+      await other`
+        insert into eve.events (event_id, source, type, subject, time, data, consumer_id)
+        values (${id}, '/things', 'eve.thing.happened.v1', 'a', now(), '{}', '00000000-0000-0000-0000-000000000000')`;
+      emitting = sql`
+        select eve.emit_event('/things', 'eve.thing.happened.v1', 'a', event_id => ${id}) as id`.execute();
+      await until(async () =>
+        (await sql`
+          select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
+          .length > 0
+      );
+      await sql`delete from eve.event_consumers where name = 'one'`;
+      await other`delete from eve.events where event_id = ${id}`;
+    });
+    expect(await emitting).toEqual([{ id }]);
+    expect(await sql`select consumer from eve.event_deliveries`).toEqual([{ consumer: "two" }]);
+  });
 });
 
 describe("a dead letter", () => {

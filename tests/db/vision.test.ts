@@ -5,6 +5,7 @@ import { applyMigrations } from "../../local/database.ts";
 import { freezeClock, type TestClock } from "../harness/admission.ts";
 import { addConsumer, clearJobs } from "../harness/jobs.ts";
 import { cloneDatabase, databaseBefore, type TestDatabase } from "../harness/database.ts";
+import { until } from "../harness/patience.ts";
 import { empty } from "../harness/rows.ts";
 import { type Answer, PROJECT, shaOf } from "../harness/media.ts";
 
@@ -181,6 +182,33 @@ describe("posts", () => {
     expect(answers.filter(({ status }) => status === "created")).toHaveLength(2);
     expect(answers.filter(({ status }) => status === "present")).toHaveLength(18);
     expect(await jobsOf()).toHaveLength(8);
+  });
+
+  test("one with pictures and links changes no queue while another who holds the order of queues goes through them", async () => {
+    const [one, two] = [await picture(1), await picture(2)];
+    const post = (id: string, sha: string, more = {}) =>
+      add({ external_id: id, media: [sha], text: "See https://example.org/a", ...more });
+    await post("1", one);
+    for (const bring of [() => post("2", two), () => post("1", two, { replace: true, text: "No link." })]) {
+      let adding: Promise<Answer> | undefined;
+      await sql.begin(async (claiming) => {
+        // As a claim does, whose first job is a picture's.
+        await claiming`select eve.jobs_lock()`;
+        await claiming`select from eve.job_queues where kind = 'vision' for update`;
+        adding = bring();
+        await until(async () =>
+          (await sql`
+            select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
+            .length > 0
+        );
+        expect(await claiming`select from eve.job_queues where kind = 'crawl' for update`).toHaveLength(1);
+      });
+      expect(await adding).toMatchObject({ post: { text: expect.any(String) } });
+    }
+    expect(await sql`select kind, queued from eve.job_queues order by kind`).toEqual([
+      { kind: "crawl", queued: 3 },
+      { kind: "vision", queued: 3 },
+    ]);
   });
 
   test("each sees and brings what is their tenant's, with the scope that it needs", async () => {
