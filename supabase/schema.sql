@@ -16435,9 +16435,13 @@ begin
   if v_id is null then
     return emit_event.event_id;
   end if;
+  -- One that has been removed meanwhile is left out: what the event tells of is not undone by that.
   insert into eve.event_deliveries (event_id, consumer, next_try_at, created_at)
-  select v_id, n.name, v_now, v_now
-  from unnest(v_names) as n (name);
+  select v_id, c.name, v_now, v_now
+  from eve.event_consumers c
+  where c.name = any (v_names)
+  order by c.name
+  for key share;
   return v_event_id;
 end;
 $function$;
@@ -21675,6 +21679,7 @@ declare
   v_file record;
   v_enrichment public.post_enrichment;
   v_wake boolean := false;
+  v_payer constant uuid := coalesce((eve.vision_payer(eve_post_add.actor)).consumer_id, '00000000-0000-0000-0000-000000000000');
 begin
   if v_who ->> 'status' = 'refused' then
     return v_who;
@@ -21682,6 +21687,14 @@ begin
     raise exception 'media must be a list of at most % hashes', v_most using errcode = 'EV400';
   elsif coalesce(v_new ->> 'class', 'batch') not in ('interactive', 'batch') then
     raise exception 'class must be interactive or batch' using errcode = 'EV400';
+  end if;
+  if jsonb_array_length(v_media) > 0
+    and ((v_new ->> 'replace')::boolean or concat(v_new ->> 'text', v_new #> '{metadata,links}') ~* 'https?://') then
+    -- Its pictures and its links are jobs of two queues: those who claim change both as well, in an order of their own. The callers come
+    -- first, as in eve_jobs_submit.
+    perform pg_advisory_xact_lock(hashtextextended('eve.jobs of 00000000-0000-0000-0000-000000000000', 0));
+    perform pg_advisory_xact_lock(hashtextextended('eve.jobs of ' || v_payer::text, 0));
+    perform eve.jobs_lock();
   end if;
   begin
     insert into public.posts (tenant_id, source, external_id, text, published_at, metadata, trace_id, created_at, updated_at)
