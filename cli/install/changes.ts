@@ -61,7 +61,13 @@ export function changesTo(repository: Repository, before: Lock | undefined, want
 }
 
 function clearedOf(config: string, before: Lock | undefined): string {
-  if (before?.unfinished && !config.includes(before.config || "\0")) return withoutStrayBlock(config);
+  if (before?.unfinished) {
+    // As it was written, the line breaks before it too: from the file alone nobody could tell which of them are the user's.
+    if (before.config_next && config.includes(before.config_next)) {
+      return removeBlock(config, before.config_next);
+    }
+    if (!config.includes(before.config || "\0")) return withoutStrayBlock(config);
+  }
   return before === undefined || before.config === "" ? config : removeBlock(config, before.config);
 }
 
@@ -74,7 +80,13 @@ export function apply(
   before: Lock | undefined,
   { write, remove, lock }: Changes,
 ): void {
-  const draft: Lock = { ...lock, files: before?.files ?? {}, config: before?.config ?? "", unfinished: true };
+  const draft: Lock = {
+    ...lock,
+    files: before?.files ?? {},
+    config: before?.config ?? "",
+    config_next: lock.config,
+    unfinished: true,
+  };
   repository.write(LOCK_FILE, lockText(draft));
   // config.toml last: the Supabase CLI reads no function before its files are whole.
   const ordered = [...write].sort(([a], [b]) => Number(a === CONFIG) - Number(b === CONFIG));

@@ -25,6 +25,8 @@ const lockSchema = z.object({
   files: z.record(path, sha256),
   /** The gateway's migration to the file it became, with the SHA-256 of its text. */
   migrations: z.record(z.string(), z.object({ file: path, sha256 })),
+  /** What is to stand there in place of it, in a lock that is unfinished. */
+  config_next: z.optional(z.string()),
   /** Somebody stopped it half-way: the files are of two versions, and the same command again finishes it. */
   unfinished: z.optional(z.literal(true)),
 });

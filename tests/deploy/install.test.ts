@@ -331,10 +331,14 @@ test("an init or update that is cut short anywhere is finished by the same comma
   const app = { "supabase/config.toml": 'project_id = "x"\n' };
   const whole = await appIn("whole", app);
   const done = openRepository(whole);
-  apply(done, undefined, changesTo(done, undefined, wanted(first)));
+  const install = changesTo(done, undefined, wanted(first));
+  apply(done, undefined, install);
   const installed = filesIn(whole);
-  apply(done, readLock(whole), changesTo(done, readLock(whole), wanted(second)));
+  const update = changesTo(done, readLock(whole), wanted(second));
+  apply(done, readLock(whole), update);
   const updated = filesIn(whole);
+  // All is there but the lock that says so.
+  const allBut = ({ write }: typeof install) => write.size + 1;
   let number = 0;
   await fc.assert(
     fc.asyncProperty(fc.nat(800), fc.boolean(), async (steps, updates) => {
@@ -355,7 +359,17 @@ test("an init or update that is cut short anywhere is finished by the same comma
       expect(filesIn(at)).toEqual(updates ? updated : installed);
       await Deno.remove(at, { recursive: true });
     }),
-    { numRuns: 12, examples: [[0, false], [1, false], [1, true], [2, true]] },
+    {
+      numRuns: 12,
+      examples: [
+        [0, false],
+        [1, false],
+        [1, true],
+        [2, true],
+        [allBut(install), false],
+        [allBut(update), true],
+      ],
+    },
   );
 });
 
